@@ -1,0 +1,16 @@
+namespace Pcrl.Runtime;
+
+/// <summary>
+/// The one exception for whatever a user can mend: a broken file, a wrong option, a missing permission.
+/// Tools print its message as one line and exit with a code other than 0; anything else that escapes is a defect of ours.
+/// </summary>
+public sealed class InputException : Exception
+{
+    /// <param name="source">The file, folder or option that is at fault, as the user named it.</param>
+    /// <param name="problem">What is wrong with it, in one clause and without patient data.</param>
+    /// <param name="inner">The cause, if another exception showed it.</param>
+    public InputException(string source, string problem, Exception? inner = null)
+        : base($"{source}: {problem}", inner)
+    {
+    }
+}
