@@ -1,0 +1,148 @@
+using System.Security.Cryptography;
+using System.Text.Json;
+
+namespace Pcrl.Runtime.Bundles;
+
+/// <summary>
+/// A model on disk: a folder of <c>pcrl.json</c>, <c>visual.gguf</c> and <c>llm.gguf</c>. Opening it checks every byte against the
+/// manifest's hashes, so that nothing unverified reaches native code (llama.cpp ends the process on a malformed GGUF).
+/// </summary>
+public sealed class Bundle
+{
+    /// <summary>File name of the manifest.</summary>
+    public const string ManifestFile = "pcrl.json";
+
+    /// <summary>File name of the vision weights: our own GGUF architecture <c>pcrl-visual</c>, BatchNorm folded.</summary>
+    public const string VisualFile = "visual.gguf";
+
+    /// <summary>File name of the language model: stock LLaMA GGUF, LoRA merged.</summary>
+    public const string LanguageFile = "llm.gguf";
+
+    private const int LargestManifest = 1 << 20;
+
+    private Bundle(string folder, Manifest manifest)
+    {
+        Folder = folder;
+        Manifest = manifest;
+    }
+
+    /// <summary>The folder as the user named it.</summary>
+    public string Folder { get; }
+
+    /// <summary>The parsed and checked manifest.</summary>
+    public Manifest Manifest { get; }
+
+    /// <summary>Path of the vision weights.</summary>
+    public string VisualPath => Path.Combine(Folder, VisualFile);
+
+    /// <summary>Path of the language model.</summary>
+    public string LanguagePath => Path.Combine(Folder, LanguageFile);
+
+    /// <summary>Opens a bundle and verifies its files.</summary>
+    /// <exception cref="InputException">Something is missing, unreadable, of another format version, or differs from its hash.</exception>
+    public static Bundle Open(string folder, CancellationToken cancellation = default)
+    {
+        if (!Directory.Exists(folder))
+            throw new InputException(folder, "no such bundle folder");
+        var manifest = ReadManifest(Path.Combine(folder, ManifestFile));
+        foreach (string required in (string[])[VisualFile, LanguageFile])
+        {
+            if (!manifest.Files.TryGetValue(required, out var digest))
+                throw new InputException(Path.Combine(folder, ManifestFile), $"names no digest for {required}");
+            Verify(Path.Combine(folder, required), digest, cancellation);
+        }
+        return new Bundle(folder, manifest);
+    }
+
+    /// <summary>Writes the manifest for weight files that already lie in <paramref name="folder"/>, with their digests.</summary>
+    public static void WriteManifest(string folder, Manifest manifest)
+    {
+        manifest = manifest with
+        {
+            Files = new[] { VisualFile, LanguageFile }.ToDictionary(name => name, name => Digest(Path.Combine(folder, name), default)),
+        };
+        AtomicFile.Write(Path.Combine(folder, ManifestFile), stream => JsonSerializer.Serialize(stream, manifest, ManifestJson.ForWriting().Manifest));
+    }
+
+    private static Manifest ReadManifest(string path)
+    {
+        Manifest manifest;
+        try
+        {
+            if (new FileInfo(path).Length > LargestManifest)
+                throw new InputException(path, "is too large to be a manifest");
+            manifest = JsonSerializer.Deserialize(File.ReadAllBytes(path), ManifestJson.Default.Manifest)
+                ?? throw new InputException(path, "holds no manifest");
+        }
+        catch (FileNotFoundException e)
+        {
+            throw new InputException(path, "is missing: the folder is not a bundle", e);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(path, $"cannot be read ({e.Message})", e);
+        }
+        catch (JsonException e)
+        {
+            throw new InputException(path, $"is not a valid manifest (line {e.LineNumber + 1}, {e.Path})", e);
+        }
+        if (manifest.Format != Manifest.CurrentFormat)
+            throw new InputException(path, $"has format {manifest.Format}; this program reads format {Manifest.CurrentFormat}");
+        Check(path, manifest);
+        return manifest;
+    }
+
+    /// <summary>Ranges that the rest of the program relies on; the weights' shapes are checked against them when they are read.</summary>
+    private static void Check(string path, Manifest manifest)
+    {
+        var visual = manifest.Visual;
+        void Require(bool holds, string what)
+        {
+            if (!holds)
+                throw new InputException(path, what);
+        }
+        Require(visual.ImageSize is >= 32 and <= 4096, $"visual.image_size {visual.ImageSize} is outside 32 to 4096");
+        Require(visual.Block is "basic" or "bottleneck", $"visual.block '{visual.Block}' is neither basic nor bottleneck");
+        Require(visual.Depths.Count is >= 1 and <= 6 && visual.Depths.All(d => d is >= 1 and <= 200), "visual.depths is out of range");
+        Require(visual.Width is >= 1 and <= 1024, $"visual.width {visual.Width} is outside 1 to 1024");
+        Require(visual.Grid is >= 2 and <= 128 && visual.Grid % 2 == 0, $"visual.grid {visual.Grid} is not an even number from 2 to 128");
+        Require(visual.TokenWidth is >= 1 and <= 65536, $"visual.token_width {visual.TokenWidth} is outside 1 to 65536");
+        Require(visual.VisualTokens is "local+global" or "global", $"visual.visual_tokens '{visual.VisualTokens}' is unknown");
+        Require(visual.Mean.Count == 3 && visual.Std.Count == 3 && visual.Mean.All(float.IsFinite) && visual.Std.All(s => s > 0), "visual.mean and visual.std need three numbers each");
+        Require(manifest.ContextLength is >= 64 and <= 1 << 20, $"context_length {manifest.ContextLength} is outside 64 to 1048576");
+        Require(manifest.Sampling.Temperature is >= 0 and <= 100, "sampling.temperature is outside 0 to 100");
+        Require(manifest.Sampling.TopP is > 0 and <= 1, "sampling.top_p is outside (0, 1]");
+        Require(manifest.Sampling.MaxTokens >= 1, "sampling.max_tokens must be at least 1");
+    }
+
+    private static void Verify(string path, FileDigest expected, CancellationToken cancellation)
+    {
+        var file = new FileInfo(path);
+        if (!file.Exists)
+            throw new InputException(path, "is missing from the bundle");
+        if (file.Length != expected.Bytes)
+            throw new InputException(path, $"has {file.Length} bytes, the manifest says {expected.Bytes}");
+        if (Digest(path, cancellation).Sha256 != expected.Sha256)
+            throw new InputException(path, "differs from its SHA-256 in the manifest: the file is damaged or was replaced");
+    }
+
+    private static FileDigest Digest(string path, CancellationToken cancellation)
+    {
+        try
+        {
+            using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1, FileOptions.SequentialScan);
+            using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+            var buffer = new byte[1 << 20];
+            for (int read; (read = stream.Read(buffer)) > 0;)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                hash.AppendData(buffer, 0, read);
+            }
+            return new FileDigest(stream.Length, Convert.ToHexStringLower(hash.GetHashAndReset()));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(path, $"cannot be read ({e.Message})", e);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
+using Pcrl.Runtime.Vision;
+
+namespace Pcrl.Runtime.Bundles;
+
+/// <summary>
+/// <c>pcrl.json</c>: everything about a bundle that is not a weight. The single source of the dimensions:
+/// the shapes in the two GGUF files are checked against it.
+/// </summary>
+public sealed record Manifest
+{
+    /// <summary>The version this program writes and the only one it reads.</summary>
+    public const int CurrentFormat = 1;
+
+    /// <summary>Format version of the bundle.</summary>
+    public required int Format { get; init; }
+
+    /// <summary>Name of the model, e.g. <c>mini</c>; appears in every report.</summary>
+    public required string Model { get; init; }
+
+    /// <summary>One sentence on what the model is and what it is not.</summary>
+    public required string Description { get; init; }
+
+    /// <summary>Dimensions and normalisation of the visual path.</summary>
+    public required VisualConfig Visual { get; init; }
+
+    /// <summary>Text around the visual tokens.</summary>
+    public required PromptTemplate Prompt { get; init; }
+
+    /// <summary>Sampling unless the user says otherwise (paper: temperature 0.6, top-p 0.9).</summary>
+    public required SamplingDefaults Sampling { get; init; }
+
+    /// <summary>Positions of the LLM's context: prompt, visual tokens and report together.</summary>
+    public required int ContextLength { get; init; }
+
+    /// <summary>Size and SHA-256 of each weight file, by file name.</summary>
+    public required IReadOnlyDictionary<string, FileDigest> Files { get; init; }
+
+    /// <summary>Where the weights come from: data, configuration, commit, and the converter's parity figures. Not interpreted.</summary>
+    public JsonObject Provenance { get; init; } = [];
+}
+
+/// <summary>Prompt text: <paramref name="Head"/> ‖ visual tokens ‖ <paramref name="Tail"/>, special tokens spelled out.</summary>
+public sealed record PromptTemplate(string Head, string Tail);
+
+/// <summary>Sampling parameters a bundle was made for.</summary>
+/// <param name="Temperature">Divisor of the logits; 0 is greedy.</param>
+/// <param name="TopP">A token stays if the mass of those ahead of it is at most this; in (0, 1].</param>
+/// <param name="MaxTokens">Longest report in tokens.</param>
+public sealed record SamplingDefaults(float Temperature, float TopP, int MaxTokens);
+
+/// <summary>What a file must be, byte for byte.</summary>
+/// <param name="Bytes">Length.</param>
+/// <param name="Sha256">Lower-case hexadecimal SHA-256.</param>
+public sealed record FileDigest(long Bytes, string Sha256);
+
+/// <summary>Source-generated JSON: no reflection at start-up, unknown keys refused.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow, RespectNullableAnnotations = true)]
+[JsonSerializable(typeof(Manifest))]
+internal sealed partial class ManifestJson : JsonSerializerContext
+{
+    /// <summary>For writing: Chinese stays readable in the file.</summary>
+    public static ManifestJson ForWriting() => new(new JsonSerializerOptions
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        WriteIndented = true,
+        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    });
+}
