@@ -1,0 +1,59 @@
+using Pcrl.Runtime;
+using Pcrl.Train.Text;
+
+namespace Pcrl.Train.Tests.Text;
+
+public sealed class TokenizerDataTests : IDisposable
+{
+    private readonly string _path = Path.Combine(Path.GetTempPath(), $"pcrl-tokenizer-{Guid.NewGuid():N}.json");
+
+    public void Dispose() => File.Delete(_path);
+
+    private static TokenizerData Small() => new(
+        [.. TokenizerData.ByteAlphabet.Select(c => c.ToString()), "ab", "Ġab"], ["a b", "Ġ ab"],
+        [TokenizerData.BosToken, TokenizerData.EosToken, "[Img]"]);
+
+    [Fact]
+    public void Saved_data_comes_back()
+    {
+        Small().Save(_path);
+        var loaded = TokenizerData.Load(_path);
+        Assert.Equal(Small().Tokens, loaded.Tokens);
+        Assert.Equal(Small().Merges, loaded.Merges);
+        Assert.Equal(Small().SpecialTokens, loaded.SpecialTokens);
+        Assert.Equal((258, 259, 261), (loaded.BosId, loaded.EosId, loaded.Count));
+    }
+
+    [Fact]
+    public void The_byte_alphabet_is_GPT2s()
+    {
+        Assert.Equal(256, TokenizerData.ByteAlphabet.Distinct().Count());
+        Assert.Equal('A', TokenizerData.ByteAlphabet['A']);
+        Assert.Equal('Ġ', TokenizerData.ByteAlphabet[' ']);
+        Assert.Equal('Ċ', TokenizerData.ByteAlphabet['\n']);
+        Assert.Equal('Ń', TokenizerData.ByteAlphabet[0xAD]);
+    }
+
+    [Theory]
+    [InlineData("not json")]
+    [InlineData("[]")]
+    [InlineData("""{"model":{"type":"WordPiece"}}""")]
+    [InlineData("""{"added_tokens":[],"model":{"type":"BPE","vocab":{"a":1},"merges":[]}}""")]
+    [InlineData("""{"added_tokens":[],"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}""")]
+    [InlineData("""{"added_tokens":[{"id":1,"content":"<|begin_of_text|>"},{"id":2,"content":"<|end_of_text|>"}],"model":{"type":"BPE","vocab":{"a":0},"merges":["a b"]}}""")]
+    public void Other_files_are_refused(string content)
+    {
+        File.WriteAllText(_path, content);
+        Assert.Throws<InputException>(() => TokenizerData.Load(_path));
+    }
+
+    [Fact]
+    public void Both_spellings_of_merges_are_read()
+    {
+        File.WriteAllText(_path, """
+            {"added_tokens":[{"id":3,"content":"<|begin_of_text|>"},{"id":4,"content":"<|end_of_text|>"}],
+             "model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]]}}
+            """);
+        Assert.Equal(["a b"], TokenizerData.Load(_path).Merges);
+    }
+}
