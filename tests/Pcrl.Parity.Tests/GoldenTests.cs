@@ -11,6 +11,11 @@ public sealed class GoldenTests(ITestOutputHelper output)
     /// <summary>Who checks which op. An op may be checked by several implementations, each named.</summary>
     private static readonly Dictionary<string, (string Implementation, Action<GoldenCase> Run)[]> Runners = new()
     {
+        ["llama3_forward"] = [("TorchSharp", TorchGoldens.LlamaForward)],
+        ["llama3_lora"] = [("TorchSharp", TorchGoldens.LlamaLora)],
+        ["resnet101_grid"] = [("TorchSharp", TorchGoldens.ResNetTrunk)],
+        ["adamw_mlp"] = [("TorchSharp", TorchGoldens.AdamW)],
+        ["lm_cross_entropy"] = [("TorchSharp", TorchGoldens.LanguageModelCrossEntropy)],
     };
 
     public static IEnumerable<object[]> Cases => Directory.EnumerateDirectories(Root)
