@@ -1,15 +1,13 @@
 namespace Pcrl.Runtime.Studies;
 
 /// <summary>
-/// What lies inside the skull on one slice, found by content: tissue pixels with bone to their left, right, front and back. That needs
-/// no closed ring, so it holds at the skull base, and finds nothing on slices of air or neck.
+/// What lies inside the skull on one slice, found by content: the connected parts of the tissue that has bone to its left, right, front
+/// and back, the largest of which is brain. That needs no closed ring, so it holds at the skull base, and finds little on air or neck.
 /// </summary>
-/// <param name="Area">Area inside the skull; mm² where the spacing is known, else pixels.</param>
-/// <param name="Left">Leftmost column of it, in pixels of the slice; meaningless where <paramref name="Area"/> is 0.</param>
-/// <param name="Top">First row.</param>
-/// <param name="Right">Column behind the rightmost.</param>
-/// <param name="Bottom">Row behind the last.</param>
-internal readonly record struct HeadProfile(float Area, int Left, int Top, int Right, int Bottom)
+/// <param name="Parts">Areas of the connected parts, in mm² where the spacing is known, else in pixels; any order.</param>
+/// <param name="Largest">Area of the largest part, 0 where there is none.</param>
+/// <param name="Box">Box around the largest part, in pixels of the slice; empty where there is none.</param>
+internal sealed record HeadProfile(IReadOnlyList<float> Parts, float Largest, HeadBox Box)
 {
     // A coarse grid is enough to find a head and keeps 160 slices of 512² cheap.
     private const int Samples = 128;
@@ -47,28 +45,67 @@ internal readonly record struct HeadProfile(float Area, int Left, int Top, int R
             rowRange[y] = (first, last);
         }
 
-        int count = 0, left = columns, right = 0, top = rows, bottom = 0;
-        for (int y = 0; y < rows; y++)
+        if (skull)
         {
-            for (int x = 0; x < columns; x++)
+            for (int y = 0; y < rows; y++)
             {
-                if (!tissue[y * columns + x])
-                    continue;
-                if (skull && !(rowRange[y].First < x && x < rowRange[y].Last && firstBone[x] < y && y < lastBone[x]))
-                    continue;
-                count++;
-                (left, right, top, bottom) = (Math.Min(left, x), Math.Max(right, x + 1), Math.Min(top, y), Math.Max(bottom, y + 1));
+                for (int x = 0; x < columns; x++)
+                    tissue[y * columns + x] &= rowRange[y].First < x && x < rowRange[y].Last && firstBone[x] < y && y < lastBone[x];
             }
         }
-        float pixelArea = float.IsNaN(slice.PixelSpacingX) ? 1 : slice.PixelSpacingX * slice.PixelSpacingY;
-        return new HeadProfile(count * step * step * pixelArea, left * step, top * step, right * step, bottom * step);
+        float sampleArea = step * step * (float.IsNaN(slice.PixelSpacingX) ? 1 : slice.PixelSpacingX * slice.PixelSpacingY);
+        var parts = new List<float>();
+        var (largest, box) = (0, default(HeadBox));
+        foreach (var (count, partBox) in Components(tissue, columns))
+        {
+            parts.Add(count * sampleArea);
+            if (count > largest)
+                (largest, box) = (count, new HeadBox(partBox.Left * step, partBox.Top * step, partBox.Right * step, partBox.Bottom * step));
+        }
+        return new HeadProfile(parts, largest * sampleArea, box);
+    }
+
+    /// <summary>Area of all parts of at least a given area: lobes that bone divides at the skull base, but not crumbs of face.</summary>
+    public float Area(float smallest) => Parts.Where(p => p >= smallest).Sum();
+
+    /// <summary>Pixels and box of each 4-connected part; clears the mask.</summary>
+    private static IEnumerable<(int Count, HeadBox Box)> Components(bool[] mask, int columns)
+    {
+        var stack = new Stack<int>();
+        for (int start = 0; start < mask.Length; start++)
+        {
+            if (!mask[start])
+                continue;
+            int count = 0;
+            var box = new HeadBox(int.MaxValue, int.MaxValue, 0, 0);
+            Visit(start, true);
+            while (stack.TryPop(out int at))
+            {
+                int x = at % columns, y = at / columns;
+                count++;
+                box = new HeadBox(Math.Min(box.Left, x), Math.Min(box.Top, y), Math.Max(box.Right, x + 1), Math.Max(box.Bottom, y + 1));
+                Visit(at - 1, x > 0);
+                Visit(at + 1, x + 1 < columns);
+                Visit(at - columns, y > 0);
+                Visit(at + columns, at + columns < mask.Length);
+            }
+            yield return (count, box);
+        }
+
+        void Visit(int at, bool inside)
+        {
+            if (!inside || !mask[at])
+                return;
+            mask[at] = false;
+            stack.Push(at);
+        }
     }
 
     /// <summary>Measures all slices; falls back to all tissue where no slice shows a skull.</summary>
     public static HeadProfile[] MeasureAll(Study study)
     {
         var profiles = Array.ConvertAll(study.Slices.ToArray(), s => Measure(s, study.Unit, skull: true));
-        float largest = profiles.Max(p => p.Area);
+        float largest = profiles.Max(p => p.Largest);
         var slice = study.Slices[0];
         float sliceArea = slice.Width * slice.Height * (float.IsNaN(slice.PixelSpacingX) ? 1 : slice.PixelSpacingX * slice.PixelSpacingY);
         // The inside of a skull fills at least a twentieth of any picture that shows a whole head.

@@ -39,7 +39,7 @@ public static class SliceSelector
     private const float BrainHeightMm = 122;
 
     // Shares of the largest intracranial area. The vertex tapers off; the skull base ends where the posterior fossa closes.
-    private const float VertexShare = 0.10f, SkullBaseShare = 0.22f;
+    private const float VertexShare = 0.10f, SkullBaseShare = 0.30f, SmallestPart = 0.06f;
 
     /// <summary>Chooses.</summary>
     /// <exception cref="InputException">No head is found on the slices.</exception>
@@ -78,14 +78,14 @@ public static class SliceSelector
     /// <summary>First and last slice of the brain.</summary>
     private static (int Lowest, int Highest) BrainRange(Study study, HeadProfile[] profiles)
     {
-        float largest = profiles.Max(p => p.Area);
+        float largest = profiles.Max(p => p.Largest);
         if (largest <= 0)
             throw new InputException(study.Slices[0].Source, "no slice of this study shows a head");
-        int widest = Array.FindIndex(profiles, p => p.Area == largest);
+        int widest = Array.FindIndex(profiles, p => p.Largest == largest);
         int highest = widest, lowest = widest;
-        while (highest + 1 < profiles.Length && profiles[highest + 1].Area >= VertexShare * largest)
+        while (highest + 1 < profiles.Length && profiles[highest + 1].Area(SmallestPart * largest) >= VertexShare * largest)
             highest++;
-        while (lowest > 0 && profiles[lowest - 1].Area >= SkullBaseShare * largest)
+        while (lowest > 0 && profiles[lowest - 1].Area(SmallestPart * largest) >= SkullBaseShare * largest)
             lowest--;
         // Where millimetres are known, a scan that goes on below the skull base is cut at the height of a brain.
         while (lowest < widest && study.Slices[highest].Position - study.Slices[lowest].Position > BrainHeightMm)
@@ -102,7 +102,7 @@ public static class SliceSelector
     /// <summary>Union over the layers above the skull base: there the head is brain, below it is also face.</summary>
     private static HeadBox Box(HeadProfile[] profiles, SelectedSlice[] chosen)
     {
-        var upper = chosen.Where(c => c.Layer >= 2).Select(c => profiles[c.Slice]).Where(p => p.Area > 0).ToArray();
-        return new HeadBox(upper.Min(p => p.Left), upper.Min(p => p.Top), upper.Max(p => p.Right), upper.Max(p => p.Bottom));
+        var upper = chosen.Where(c => c.Layer >= 2).Select(c => profiles[c.Slice]).Where(p => p.Largest > 0).Select(p => p.Box).ToArray();
+        return new HeadBox(upper.Min(b => b.Left), upper.Min(b => b.Top), upper.Max(b => b.Right), upper.Max(b => b.Bottom));
     }
 }
