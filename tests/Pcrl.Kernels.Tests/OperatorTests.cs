@@ -145,11 +145,15 @@ public sealed class OperatorTests(Backends backends) : IClassFixture<Backends>
         using var x = device.NewTensor(shape);
         using var y = device.NewTensor(layer.Output);
         using var z = device.NewTensor(pool.Output);
-        Run(20); // first runs grow scratch and compile
-        long before = GC.GetTotalAllocatedBytes(precise: true);
-        Run(200);
-        // Other tests of this process allocate at the same time only if they run in parallel: they do not, see AssemblyInfo.
-        Assert.InRange(GC.GetTotalAllocatedBytes(precise: true) - before, 0, 4000);
+        // All threads count, the test runner's own too: what the layers allocate would show up in every round.
+        long least = long.MaxValue;
+        for (int round = 0; round < 20 && least > 0; round++)
+        {
+            long before = GC.GetTotalAllocatedBytes(precise: true);
+            Run(50);
+            least = Math.Min(least, GC.GetTotalAllocatedBytes(precise: true) - before);
+        }
+        Assert.Equal(0, least);
 
         void Run(int times)
         {
