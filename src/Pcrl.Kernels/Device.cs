@@ -87,6 +87,9 @@ public abstract class Device : IDisposable
         return Create(op, input, weight, bias);
     }
 
+    /// <summary>Waits until everything that was started has finished. Only clocks need it: reading a tensor waits anyway.</summary>
+    public abstract void Synchronize();
+
     /// <summary>Stops threads, frees the accelerator. Tensors and layers go first.</summary>
     public abstract void Dispose();
 

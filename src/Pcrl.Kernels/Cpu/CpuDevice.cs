@@ -40,6 +40,10 @@ internal sealed class CpuDevice : Device
 
     public override Tensor NewTensor(Shape shape) => new CpuTensor(this, shape);
 
+    public override void Synchronize()
+    {
+    }
+
     public override void Dispose()
     {
         Team.Dispose();

@@ -46,6 +46,8 @@ internal sealed class GpuDevice : Device
 
     public override Tensor NewTensor(Shape shape) => new GpuTensor(this, shape);
 
+    public override void Synchronize() => Accelerator.Synchronize();
+
     public override void Dispose()
     {
         Accelerator.Dispose();
