@@ -14,7 +14,10 @@ public sealed class GoldenTests(ITestOutputHelper output)
         ["llama3_forward"] = [("TorchSharp", TorchGoldens.LlamaForward), ("llama.cpp", LanguageGoldens.LlamaForward)],
         ["llama3_lora"] = [("TorchSharp", TorchGoldens.LlamaLora), ("llama.cpp", LanguageGoldens.LlamaLora)],
         ["sampling_filter"] = [("Sampler", LanguageGoldens.SamplingFilter)],
-        ["resnet101_grid"] = [("TorchSharp", TorchGoldens.ResNetTrunk)],
+        ["resnet101_grid"] = [("TorchSharp", TorchGoldens.ResNetTrunk), ("kernels", KernelGoldens.Trunk)],
+        ["conv2d"] = [("kernels", KernelGoldens.Convolution)],
+        ["conv_transpose2d"] = [("kernels", KernelGoldens.TransposedConvolution)],
+        ["pooling"] = [("kernels", KernelGoldens.Pooling)],
         ["adamw_mlp"] = [("TorchSharp", TorchGoldens.AdamW)],
         ["lm_cross_entropy"] = [("TorchSharp", TorchGoldens.LanguageModelCrossEntropy)],
     };
