@@ -127,8 +127,8 @@ internal static class PhantomLesions
             LesionKind.Infarct => random.Range(14, 20) + 6 * (d - 0.5f),
             LesionKind.Softening => random.Range(4, 9) + 5 * (d - 0.5f),
             LesionKind.Calcification => random.Range(130, 320),
-            LesionKind.Subarachnoid => random.Range(54, 66) - 14 * (d - 0.5f),
-            _ => random.Range(58, 76) - 16 * (d - 0.5f),
+            LesionKind.Subarachnoid => random.Range(52, 64) - 12 * (d - 0.5f),
+            _ => random.Range(54, 71) - 14 * (d - 0.5f),
         };
         int sign = fact.Side == Side.Right ? -1 : 1;
         switch (fact.Kind)

@@ -12,13 +12,24 @@ internal sealed partial class PhantomRenderer
         PhantomPlan p = _plan;
         float stepX = _toCanonical[0] * _pixel, stepY = _toCanonical[3] * _pixel, stepZ = _toCanonical[6] * _pixel;
         lesions.Clear();
+        BendGrid(z);
         for (int row = 0; row < _size; row++)
         {
             float px = PhysicalX(0), py = PhysicalY(row);
             float x = ToCanonical(0, px, py, z), y = ToCanonical(1, px, py, z), zc = ToCanonical(2, px, py, z);
             int i = row * _size;
-            for (int column = 0; column < _size; column++, i++, x += stepX, y += stepY, zc += stepZ)
+            float gridY = row * _gridStep;
+            int gridRow = (int)gridY;
+            gridY -= gridRow;
+            float straightX = x, straightY = y;
+            for (int column = 0; column < _size; column++, i++, straightX += stepX, straightY += stepY, zc += stepZ)
             {
+                float gridX = column * _gridStep;
+                int node = (int)gridX;
+                gridX -= node;
+                node += gridRow * GridSide;
+                x = straightX + Bilinear(_bendX, node, gridX, gridY);
+                y = straightY + Bilinear(_bendY, node, gridX, gridY);
                 float ys = y - CentreY, zs = zc - CentreZ, xs = x + p.Skew * ys;
                 float v = ys / 87, ax = MathF.Abs(xs);
                 float u = xs / (68 * (1 - 0.11f * v - 0.06f * v * v)), w = zs / (zs > 0 ? 73f : 74f);
@@ -38,7 +49,7 @@ internal sealed partial class PhantomRenderer
                 float blur = _half + _thick * MathF.Abs(zs) / (length + 1) * 0.8f;
 
                 // Skin: the vault's shell above, an upright egg for face and neck below.
-                float bone = p.SkullThickness + 1.2f * v2 + 2.5f * w2 * (zs > 0 ? 1 : 0);
+                float bone = p.SkullThickness * (0.62f + 0.5f * v2 + 0.55f * w2);
                 float skin = depth + bone + p.Scalp;
                 if (zc < -8)
                 {
@@ -64,7 +75,7 @@ internal sealed partial class PhantomRenderer
                     if (above < cavity)
                     {
                         cavity = above;
-                        bone = Min(bone, 3.6f);
+                        bone = Min(bone, 2.8f);
                         blur = _half + _thick * normal;
                     }
                 }
@@ -93,12 +104,41 @@ internal sealed partial class PhantomRenderer
         }
     }
 
+    /// <summary>
+    /// Bends the slice a little and smoothly, by a field sampled on a coarse grid: nobody's head is made of ellipses. The face is bent more than the brain.
+    /// </summary>
+    private void BendGrid(float z)
+    {
+        for (int row = 0, i = 0; row < GridSide; row++)
+            for (int column = 0; column < GridSide; column++, i++)
+            {
+                float px = PhysicalX(0) + column / _gridStep * _pixel, py = PhysicalY(0) - row / _gridStep * _pixel;
+                float y = ToCanonical(1, px, py, z), zc = ToCanonical(2, px, py, z);
+                float face = Clamp01((-14 - zc) / 20) * Clamp01((y + 30) / 30), wide = 1.2f + 0.8f * face, fine = 0.22f + 0.9f * face;
+                float a = px * 0.19f + _plan.NoiseX, b = py * 0.19f + _plan.NoiseY, c = z * 0.14f + _plan.NoiseZ;
+                _bendX[i] = wide * PhantomNoise.At(_folds, a, b, c) + fine * PhantomNoise.At(_folds, 2.7f * a, 2.7f * b, 2 * c);
+                _bendY[i] = wide * PhantomNoise.At(_folds, b, c + 21, a) + fine * PhantomNoise.At(_folds, 2.7f * b, 2 * c + 13, 2.7f * a);
+            }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Bilinear(float[] grid, int node, float fx, float fy)
+    {
+        float a = grid[node], b = grid[node + 1], c = grid[node + GridSide], d = grid[node + GridSide + 1];
+        a += fx * (b - a);
+        c += fx * (d - c);
+        return a + fy * (c - a);
+    }
+
     private float SoftTissue(float skin, float x, float y, float z)
     {
-        if (skin < 2) return 15;
-        float n = PhantomNoise.At(_folds, x * 0.21f + _plan.NoiseY, y * 0.21f, z * 0.12f);
-        bool low = z < -25 || MathF.Abs(x) > 48 && y > -20 && y < 40 && z < 12;
-        return low ? n > 0.55f ? -80 : 48 : -75 + 30 * n;
+        if (skin < 2.2f) return 32;
+        // Muscle with planes of fat below and at the temples; loose fat under the scalp elsewhere.
+        float n = PhantomNoise.At(_folds, x * 0.30f + _plan.NoiseY, y * 0.30f, z * 0.16f);
+        bool muscle = z < -22 || MathF.Abs(x) > 48 && y > -25 && y < 42 && z < 14;
+        if (!muscle) return -55 + 45 * n;
+        float fat = 2.2f * ((z < -22 ? 0.75f : 1.2f) - n);
+        return -80 + (128 + 7 * n) * Clamp01(0.5f + fat);
     }
 
     /// <summary>Brain and the fluid around it, before ventricles and nuclei are painted.</summary>
@@ -134,7 +174,7 @@ internal sealed partial class PhantomRenderer
 
         float gap = p.Subarachnoid * (1 + 0.6f * Clamp01(v)) , value;
         float tent = z - Tentorium(ax, y), petrous = Petrous(ax);
-        if (tent < 0 && y < petrous + 4)
+        if (tent < 0 && y < petrous + 2)
         {
             value = Hindbrain(ax, y, z, x, cavity - gap * 0.7f, tent, petrous, blur, out organ);
         }
@@ -143,8 +183,8 @@ internal sealed partial class PhantomRenderer
             value = Cerebrum(x, ax, y, z, qx, qy, qz, cavity, depth, gap, blur, i, lesions, inside, out organ);
             if (tent < 3 && y < petrous)
             {
-                float dura = Sheet((tent - 0.5f) * 0.87f, 0.7f, _half + 0.3f * _thick);
-                value += dura * (48 - value);
+                float dura = Sheet((tent - 0.5f) * 0.87f, 0.6f, _half + 0.3f * _thick);
+                value += dura * (44 - value);
                 if (dura > 0.5f) organ = (byte)PhantomOrgan.Tentorium;
             }
         }
@@ -155,19 +195,19 @@ internal sealed partial class PhantomRenderer
     private float Hindbrain(float ax, float y, float z, float x, float surface, float tent, float petrous, float blur, out byte organ)
     {
         PhantomPlan p = _plan;
-        float front = -46 + (petrous - 7 + 46) * Smooth((ax - 9) / 14);
+        float front = -46 + (petrous + 5 + 46) * Smooth((ax - 9) / 14);
         float inner = Min(surface, Min(-tent * 0.87f - 0.8f, (front - y) * 0.85f));
         float cleft = Max((ax - 9) * 0.7f, Max((z + 48) * 0.6f, -72 - y + ax * 0.5f > 0 ? -1 : 4));
         inner = Min(inner, cleft + 3);
         float cover = Cover(inner, blur);
         float fold = PhantomNoise.At(_folds, x * 0.12f + p.NoiseX, y * 0.75f + 0.02f * x * x, z * 0.7f + p.NoiseZ);
-        float tissue = p.Grey - 2.5f - 2.5f * Smooth((inner - 12) / 10) + 1.2f * fold * (1 - Smooth((inner - 10) / 8));
+        float tissue = p.Grey - 2 - 2.5f * Smooth((inner - 12) / 10) + 1.2f * fold * (1 - Smooth((inner - 10) / 8));
         if (fold > 1.1f && inner < 12) tissue -= (p.Atrophy ? 9 : 3) * Min(1, fold - 1.1f);
         float csf = p.Csf;
         organ = (byte)(cover >= 0.5f ? PhantomOrgan.Cerebellum : PhantomOrgan.Cistern);
         float dura = Sheet((tent + 0.3f) * 0.87f, 0.6f, _half + 0.3f * _thick);
         float value = csf + cover * (tissue - csf);
-        if (ax > 14 || y < -48) value += dura * (46 - value);
+        if (ax > 14 || y < -48) value += dura * (44 - value);
         return value;
     }
 
@@ -196,23 +236,23 @@ internal sealed partial class PhantomRenderer
             float dm = MathF.Abs(x + wave * 0.5f);
             surface = Min(surface, dm - 0.5f - 0.55f * gap);
             float reach = y < -30 ? 1 : Clamp01((42 - depth) / 12) * (y > 25 ? 0.85f : 1);
-            falx = Sheet(dm, 0.75f, _half) * Min(1, (callosum - 1) * 2) * reach;
+            falx = Sheet(dm, 0.65f, _half + 0.2f) * Min(1, (callosum - 1) * 2) * reach;
         }
 
         float dGrey = surface;
         float cover = Cover(surface, _half + 0.3f * (blur - _half));
-        float sulcus = 0;
+        float sulcus = 0, n = 0;
         if (surface < 27)
         {
             float side = x > 0 ? 0 : 29;
-            float n = PhantomNoise.At(_folds, (qx + 1.5f * x * 0) * 0.36f + p.NoiseX + side, qy * 0.36f + p.NoiseY, qz * 0.30f + p.NoiseZ);
+            n = PhantomNoise.At(_folds, qx * 0.31f + p.NoiseX + side, qy * 0.41f + p.NoiseY, qz * 0.28f + p.NoiseZ);
             float distance = MathF.Abs(n) * 4.6f;
-            float deep = p.SulcusDepth * (0.75f + 0.25f * Clamp01(n * 2 + 0.5f));
+            float deep = p.SulcusDepth * Clamp01(0.72f + 0.5f * PhantomNoise.At(_folds, qx * 0.19f + side, qy * 0.19f, qz * 0.19f));
             float taper = 1 - surface / deep;
             float half = (p.SulcusWidth + 0.7f * bloody) * narrow * (0.35f + 0.65f * taper);
             if (taper > 0)
             {
-                sulcus = Sheet(distance, half, _half + 0.25f);
+                sulcus = Sheet(distance, half, _half + 0.5f);
                 dGrey = Min(dGrey, distance - half);
             }
             else
@@ -226,23 +266,23 @@ internal sealed partial class PhantomRenderer
         if (ax > 30 && y > -46 && y < 26 && z > -26 && z < 30)
         {
             float open = (0.5f + 0.75f * p.SulcusWidth + 0.5f * bloody) * narrow;
-            float sheet = MathF.Abs(z - Sylvian(y)) * 0.94f, lateral = ax - 38;
+            float sheet = MathF.Abs(z - Sylvian(y) - (x > 0 ? p.SylvianLeft : p.SylvianRight) + 0.12f * (ax - 50) + 2.2f * n) * 0.8f, lateral = ax - 38;
             if (lateral > -2)
             {
-                float side = Sheet(sheet, open, _half + 0.35f * _thick) * Clamp01((lateral + 2) / 3) * Clamp01((26 - y) / 8) * Clamp01((y + 46) / 10);
+                float side = Sheet(sheet, open * 0.8f, _half + 0.4f * _thick) * Clamp01((lateral + 2) / 3) * Clamp01((26 - y) / 8) * Clamp01((y + 46) / 10);
                 sulcus = Max(sulcus, side);
                 dGrey = Min(dGrey, Max(sheet - open, -lateral));
             }
-            float insula = MathF.Abs(ax - 39.5f + 0.004f * (y + 2) * (y + 2)), height = Max(MathF.Abs(z - 4) - 14, MathF.Abs(y + 1) - 19);
-            if (height < 4)
+            float insula = MathF.Abs(ax - 40 + 0.006f * (y + 2) * (y + 2) - 1.3f * n), height = Max(MathF.Abs(z - 5) - 10, MathF.Abs(y) - 15);
+            if (height < 5)
             {
-                float thin = open * 0.9f * Clamp01(1 - height / 4);
+                float thin = open * 0.9f * Clamp01(0.6f - height / 8);
                 sulcus = Max(sulcus, Sheet(insula, thin, _half));
                 dGrey = Min(dGrey, Max(insula - thin, height));
             }
         }
 
-        float grey = Cover(3.1f - dGrey, _half + 0.4f);
+        float grey = Cover(3.5f - dGrey, _half + 0.9f);
         float value = p.White + grey * (p.Grey - p.White);
         float fluid = 1 - cover * (1 - sulcus);
         value += fluid * (csf - value);
@@ -250,7 +290,7 @@ internal sealed partial class PhantomRenderer
         if (fluid > 0.5f) organ = (byte)PhantomOrgan.Sulcus;
         if (falx > 0)
         {
-            value += falx * (52 - value);
+            value += falx * (50 - value);
             if (falx > 0.45f) organ = (byte)PhantomOrgan.Falx;
         }
         return value;

@@ -21,6 +21,9 @@ internal sealed partial class PhantomRenderer
     private readonly float[] _toCanonical, _toPhysical;
 
     // One slice of work.
+    private const int GridSide = 40;
+    private readonly float _gridStep;
+    private readonly float[] _bendX = new float[GridSide * GridSide], _bendY = new float[GridSide * GridSide];
     private readonly float[] _x, _y, _z, _inside, _tissue, _covered;
     private readonly PlannedLesion? _extra, _subarachnoid, _intraventricular;
     private readonly byte _extraMark, _subarachnoidMark, _intraventricularMark;
@@ -32,6 +35,7 @@ internal sealed partial class PhantomRenderer
         (_plan, _seed, _size) = (plan, seed, size);
         _pixel = plan.FieldOfView / size;
         _half = 0.5f * _pixel / plan.ScaleX + 0.25f;
+        _gridStep = (GridSide - 2f) / size;
         _thick = 0.5f * plan.Spacing / plan.ScaleZ;
         _parts = PhantomParts.Make(plan, seed);
         (_toCanonical, _toPhysical) = Transforms(plan);
@@ -127,7 +131,7 @@ internal sealed partial class PhantomRenderer
     {
         float[] m = _toPhysical;
         float px = m[0] * cx + m[1] * cy + m[2] * cz, py = m[3] * cx + m[4] * cy + m[5] * cz, pz = m[6] * cx + m[7] * cy + m[8] * cz;
-        float r = radius * 1.06f + 1.5f, dz = Max(0, MathF.Abs(pz - z) - _plan.Spacing * 0.6f);
+        float r = radius * 1.04f + 5, dz = Max(0, MathF.Abs(pz - z) - _plan.Spacing * 0.6f);
         x0 = x1 = y0 = y1 = 0;
         if (dz >= r) return false;
         r = MathF.Sqrt(r * r - dz * dz) + _pixel;
@@ -211,14 +215,14 @@ internal sealed partial class PhantomRenderer
         if (lesion.Fact.Kind >= LesionKind.Subdural) return;
         bool mass = lesion.Fact.Kind == LesionKind.Haemorrhage;
         float[] tissue = mass ? _inside : _tissue;
-        float rough = lesion.Fact.Kind switch { LesionKind.Calcification => 0.05f, LesionKind.Infarct => 0.13f, _ => 0.10f };
+        float rough = lesion.Fact.Kind switch { LesionKind.Calcification => 0.08f, LesionKind.Infarct => 0.15f, _ => 0.11f };
         float soft = lesion.Fact.Kind switch { LesionKind.Infarct => 1.5f, LesionKind.Calcification => 0, _ => 0.6f };
         foreach (LesionBlob blob in lesion.Blobs)
         {
             float longest = Max(blob.Rx, Max(blob.Ry, blob.Rz));
             float ring = lesion.Oedema;
             if (!Bounds(blob.X, blob.Y, blob.Z, longest * 1.35f + ring + 3, z, out int x0, out int x1, out int y0, out int y1)) continue;
-            float frequency = 0.33f / MathF.Sqrt(Max(1, longest * 0.12f));
+            float frequency = Min(1.6f, 7 / longest);
             for (int row = y0; row <= y1; row++)
             {
                 int i = row * _size + x0;
@@ -282,7 +286,7 @@ internal sealed partial class PhantomRenderer
     private void DrawHeadrest(Span<float> hu)
     {
         // A shallow bowl behind the head: an arc of a circle in pixels of the field of view.
-        float bottom = 0.5f * _plan.FieldOfView - 1, radius = 130, centre = bottom - radius - 16 + _plan.Headrest;
+        float radius = 150, centre = 0.5f * _plan.FieldOfView - radius - 10 + _plan.Headrest;
         for (int row = _size / 2; row < _size; row++)
         {
             float dy = (row - 0.5f * (_size - 1)) * _pixel - centre;
@@ -291,7 +295,7 @@ internal sealed partial class PhantomRenderer
                 int i = row * _size + column;
                 if (hu[i] > -700) continue;
                 float dx = (column - 0.5f * (_size - 1)) * _pixel;
-                float cover = Sheet(MathF.Sqrt(dx * dx + dy * dy) - radius, 1.3f, 0.5f * _pixel);
+                float cover = Sheet(MathF.Sqrt(dx * dx + dy * dy) - radius, 1f, 0.5f * _pixel);
                 if (cover > 0) hu[i] += cover * (320 - hu[i]);
             }
         }
