@@ -1,4 +1,4 @@
-using System.Runtime.CompilerServices;
+using System.Numerics;
 using Pcrl.Train.Evaluation;
 using static Pcrl.Train.Data.PhantomAnatomy;
 
@@ -10,43 +10,45 @@ internal sealed partial class PhantomRenderer
     private void DrawBase(float z, Span<float> hu, Span<byte> organs, Span<byte> lesions)
     {
         PhantomPlan p = _plan;
-        float stepX = _toCanonical[0] * _pixel, stepY = _toCanonical[3] * _pixel, stepZ = _toCanonical[6] * _pixel;
         lesions.Clear();
         BendGrid(z);
+        // No head above or below these rows.
+        int top = RowOf(98), bottom = RowOf(-124);
         for (int row = 0; row < _size; row++)
         {
-            float px = PhysicalX(0), py = PhysicalY(row);
-            float x = ToCanonical(0, px, py, z), y = ToCanonical(1, px, py, z), zc = ToCanonical(2, px, py, z);
             int i = row * _size;
-            float gridY = row * _gridStep;
-            int gridRow = (int)gridY;
-            gridY -= gridRow;
-            float straightX = x, straightY = y;
-            for (int column = 0; column < _size; column++, i++, straightX += stepX, straightY += stepY, zc += stepZ)
+            if (row < top || row > bottom)
             {
-                float gridX = column * _gridStep;
-                int node = (int)gridX;
-                gridX -= node;
-                node += gridRow * GridSide;
-                x = straightX + Bilinear(_bendX, node, gridX, gridY);
-                y = straightY + Bilinear(_bendY, node, gridX, gridY);
-                float ys = y - CentreY, zs = zc - CentreZ, xs = x + p.Skew * ys;
-                float v = ys / 87, ax = MathF.Abs(xs);
-                float u = xs / (68 * (1 - 0.11f * v - 0.06f * v * v)), w = zs / (zs > 0 ? 73f : 74f);
-                float u2 = u * u, v2 = v * v, w2 = w * w, q2 = u2 + v2 + w2;
+                hu.Slice(i, _size).Fill(-1000);
+                organs.Slice(i, _size).Clear();
+                _inside.AsSpan(i, _size).Clear();
+                _tissue.AsSpan(i, _size).Clear();
+                _x.AsSpan(i, _size).Fill(1000);
+                continue;
+            }
+            RowGeometry(row, z);
+            for (int column = 0; column < _size; column++, i++)
+            {
+                float q2 = _rowSquare[column], zc = _z[i];
                 _inside[i] = _tissue[i] = 0;
-                _x[i] = x; _y[i] = y; _z[i] = zc;
                 if (q2 > 2.2f || zc > 0 && q2 > 1.6f)
                 {
                     hu[i] = -1000;
                     organs[i] = 0;
                     continue;
                 }
-                float big = 0.58f * q2 + 0.42f * MathF.Sqrt(u2 * u2 + v2 * v2 + w2 * w2);
-                float ratio = MathF.Sqrt(big) + 1e-4f;
-                float length = MathF.Sqrt(xs * xs + ys * ys + zs * zs);
-                float depth = length / ratio - length;
+                float x = _x[i], y = _y[i], ys = y - CentreY, zs = zc - CentreZ, xs = x + p.Skew * ys, ax = MathF.Abs(xs);
+                float u = _rowU[column], v = ys * (1 / 87f), w = zs * (zs > 0 ? 1 / 73f : 1 / 74f), v2 = v * v, w2 = w * w;
+                float ratio = _rowRatio[column], length = _rowLength[column], depth = _rowDepth[column];
                 float blur = _half + _thick * MathF.Abs(zs) / (length + 1) * 0.8f;
+                if (depth > 8 && zc > -5)
+                {
+                    // Well inside the vault: nothing but brain.
+                    _inside[i] = _tissue[i] = 1;
+                    hu[i] = Brain(i, xs, y, zc, u, v, w, ratio, depth, depth, blur, lesions, 1, out organs[i])
+                        + p.Cupping * (1 - Clamp01(depth * 0.06f));
+                    continue;
+                }
 
                 // Skin: the vault's shell above, an upright egg for face and neck below.
                 float bone = p.SkullThickness * (0.62f + 0.5f * v2 + 0.55f * w2);
@@ -105,6 +107,54 @@ internal sealed partial class PhantomRenderer
     }
 
     /// <summary>
+    /// Coordinates of one row, and how they lie to the inner table of the skull: a superellipsoid, broader behind than in front. This part runs for every
+    /// pixel, so it is vectorised; elementwise operations give the same bits at any vector width.
+    /// </summary>
+    private void RowGeometry(int row, float z)
+    {
+        float px = PhysicalX(0), py = PhysicalY(row);
+        float x0 = ToCanonical(0, px, py, z), y0 = ToCanonical(1, px, py, z), z0 = ToCanonical(2, px, py, z);
+        float stepX = _toCanonical[0] * _pixel, stepY = _toCanonical[3] * _pixel, stepZ = _toCanonical[6] * _pixel;
+        float grid = row * _gridStep;
+        int above = (int)grid * GridSide;
+        grid -= (int)grid;
+        for (int i = 0; i < GridSide; i++)
+        {
+            _lineX[i] = _bendX[above + i] + grid * (_bendX[above + GridSide + i] - _bendX[above + i]);
+            _lineY[i] = _bendY[above + i] + grid * (_bendY[above + GridSide + i] - _bendY[above + i]);
+            _lineDepth[i] = _foldDepth[above + i] + grid * (_foldDepth[above + GridSide + i] - _foldDepth[above + i]);
+        }
+        Span<float> xs = _x.AsSpan(row * _size, _size), ys = _y.AsSpan(row * _size, _size), zs = _z.AsSpan(row * _size, _size);
+        for (int column = 0; column < xs.Length; column++)
+        {
+            float at = column * _gridStep;
+            int node = (int)at;
+            at -= node;
+            xs[column] = x0 + column * stepX + _lineX[node] + at * (_lineX[node + 1] - _lineX[node]);
+            ys[column] = y0 + column * stepY + _lineY[node] + at * (_lineY[node + 1] - _lineY[node]);
+            zs[column] = z0 + column * stepZ;
+        }
+        Vector<float> skew = new(_plan.Skew), tiny = new(1e-4f), one = Vector<float>.One;
+        for (int column = 0; column < _size; column += Vector<float>.Count)
+        {
+            // Sizes that are no multiple of the vector width: the last vector overlaps the one before it.
+            int c = Math.Min(column, _size - Vector<float>.Count);
+            Vector<float> dy = new Vector<float>(ys[c..]) - new Vector<float>(CentreY), dz = new Vector<float>(zs[c..]) - new Vector<float>(CentreZ);
+            Vector<float> dx = new Vector<float>(xs[c..]) + skew * dy;
+            Vector<float> v = dy * (1 / 87f), w = dz * Vector.ConditionalSelect(Vector.GreaterThan(dz, Vector<float>.Zero), new Vector<float>(1 / 73f), new Vector<float>(1 / 74f));
+            Vector<float> u = dx / ((one - 0.11f * v - 0.06f * v * v) * 68f);
+            Vector<float> u2 = u * u, v2 = v * v, w2 = w * w, square = u2 + v2 + w2;
+            Vector<float> ratio = Vector.SquareRoot(0.58f * square + 0.42f * Vector.SquareRoot(u2 * u2 + v2 * v2 + w2 * w2)) + tiny;
+            Vector<float> length = Vector.SquareRoot(dx * dx + dy * dy + dz * dz);
+            u.CopyTo(_rowU, c);
+            square.CopyTo(_rowSquare, c);
+            ratio.CopyTo(_rowRatio, c);
+            length.CopyTo(_rowLength, c);
+            (length / ratio - length).CopyTo(_rowDepth, c);
+        }
+    }
+
+    /// <summary>
     /// Bends the slice a little and smoothly, by a field sampled on a coarse grid: nobody's head is made of ellipses. The face is bent more than the brain.
     /// </summary>
     private void BendGrid(float z)
@@ -117,18 +167,13 @@ internal sealed partial class PhantomRenderer
                 float face = Clamp01((-14 - zc) / 20) * Clamp01((y + 30) / 30), wide = 1.2f + 0.8f * face, fine = 0.22f + 0.9f * face;
                 float a = px * 0.19f + _plan.NoiseX, b = py * 0.19f + _plan.NoiseY, c = z * 0.14f + _plan.NoiseZ;
                 _bendX[i] = wide * PhantomNoise.At(_folds, a, b, c) + fine * PhantomNoise.At(_folds, 2.7f * a, 2.7f * b, 2 * c);
+                _foldDepth[i] = _plan.SulcusDepth * Clamp01(0.72f + 0.5f * PhantomNoise.At(_folds, a + 31, b, c));
                 _bendY[i] = wide * PhantomNoise.At(_folds, b, c + 21, a) + fine * PhantomNoise.At(_folds, 2.7f * b, 2 * c + 13, 2.7f * a);
             }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Bilinear(float[] grid, int node, float fx, float fy)
-    {
-        float a = grid[node], b = grid[node + 1], c = grid[node + GridSide], d = grid[node + GridSide + 1];
-        a += fx * (b - a);
-        c += fx * (d - c);
-        return a + fy * (c - a);
-    }
+    private int RowOf(float canonicalY) =>
+        (int)(0.5f * (_size - 1) - (canonicalY * _plan.ScaleY + _plan.OffsetY - CentreY * _plan.ScaleY) / _pixel);
 
     private float SoftTissue(float skin, float x, float y, float z)
     {
@@ -232,8 +277,7 @@ internal sealed partial class PhantomRenderer
         float falx = 0;
         if (callosum > 1 && (y > 8 || z > 5 || y < -44))
         {
-            float wave = 0.9f * PhantomNoise.At(_folds, p.NoiseZ, y * 0.16f, z * 0.1f);
-            float dm = MathF.Abs(x + wave * 0.5f);
+            float dm = ax;
             surface = Min(surface, dm - 0.5f - 0.55f * gap);
             float reach = y < -30 ? 1 : Clamp01((42 - depth) / 12) * (y > 25 ? 0.85f : 1);
             falx = Sheet(dm, 0.65f, _half + 0.2f) * Min(1, (callosum - 1) * 2) * reach;
@@ -247,7 +291,7 @@ internal sealed partial class PhantomRenderer
             float side = x > 0 ? 0 : 29;
             n = PhantomNoise.At(_folds, qx * 0.31f + p.NoiseX + side, qy * 0.41f + p.NoiseY, qz * 0.28f + p.NoiseZ);
             float distance = MathF.Abs(n) * 4.6f;
-            float deep = p.SulcusDepth * Clamp01(0.72f + 0.5f * PhantomNoise.At(_folds, qx * 0.19f + side, qy * 0.19f, qz * 0.19f));
+            float deep = _lineDepth[(int)(i % _size * _gridStep)];
             float taper = 1 - surface / deep;
             float half = (p.SulcusWidth + 0.7f * bloody) * narrow * (0.35f + 0.65f * taper);
             if (taper > 0)
