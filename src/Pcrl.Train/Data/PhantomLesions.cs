@@ -31,7 +31,7 @@ internal static class PhantomLesions
         (_, BrainRegion.Thalamus) => (13, 24),
         (_, BrainRegion.CoronaRadiata or BrainRegion.CentrumSemiovale) => (13, 24),
         (_, BrainRegion.Cerebellum) => (18, 38),
-        (_, BrainRegion.BrainStem) => (12, 20),
+        (_, BrainRegion.BrainStem) => (14, 22),
         (_, BrainRegion.Occipital) => (20, 44),
         (_, BrainRegion.Temporal) => (20, 46),
         _ => (20, 54),
@@ -56,7 +56,7 @@ internal static class PhantomLesions
     public static void Draw(PhantomPlan plan, PhantomRandom random)
     {
         LesionKind kind = (LesionKind)random.Weighted([24, 27, 11, 8, 9, 8, 7, 6]);
-        PlannedLesion main = DrawOne(plan, random, kind, 1, avoid: null);
+        PlannedLesion main = DrawOne(plan, random, kind, 1, avoid: null)!;
         plan.Lesions.Add(main);
         int more = random.Weighted([66, 25, 9]);
         for (int i = 0; i < more; i++)
@@ -65,8 +65,7 @@ internal static class PhantomLesions
             float limit = 0.6f;
             if (kind == LesionKind.Calcification || main.LongSide < 16) break;
             LesionKind other = random.Pick(LesionKind.Infarct, LesionKind.Softening, LesionKind.Calcification, LesionKind.Haemorrhage);
-            PlannedLesion lesion = DrawOne(plan, random, other, limit, avoid: plan.Lesions);
-            if (lesion.LongSide >= 8) plan.Lesions.Add(lesion);
+            if (DrawOne(plan, random, other, limit, avoid: plan.Lesions) is { LongSide: >= 8 } lesion) plan.Lesions.Add(lesion);
         }
         DrawMassEffect(plan, random, main);
     }
@@ -87,15 +86,16 @@ internal static class PhantomLesions
         plan.ShiftZ = Math.Clamp(main.Blobs[0].Z, 8, 30);
     }
 
-    private static PlannedLesion DrawOne(PhantomPlan plan, PhantomRandom random, LesionKind kind, float limit, IReadOnlyList<PlannedLesion>? avoid)
+    private static PlannedLesion? DrawOne(PhantomPlan plan, PhantomRandom random, LesionKind kind, float limit, IReadOnlyList<PlannedLesion>? avoid)
     {
-        for (int attempt = 0; ; attempt++)
+        for (int attempt = 0; attempt < 20; attempt++)
         {
             LesionFact fact = DrawFact(random, kind);
-            if (attempt < 20 && avoid is not null && avoid.Any(l => Near(l.Fact, fact))) continue;
+            if (avoid is not null && avoid.Any(l => Near(l.Fact, fact))) continue;
             float longest = limit < 1 ? avoid![0].LongSide * limit : float.MaxValue;
             return Place(plan, random, fact, longest);
         }
+        return null;
     }
 
     private static bool Near(LesionFact a, LesionFact b) => a.Region == b.Region || a.Kind == b.Kind && a.Side == b.Side;
@@ -158,7 +158,8 @@ internal static class PhantomLesions
         float longSide = Math.Min(longest, bigger * random.Range(low, high));
         if (fact.Side == Side.Both)
         {
-            longSide = bigger * random.Range(9, 14);
+            longSide = bigger * random.Range(10, 15);
+            density -= 5;
             for (int s = -1; s <= 1; s += 2)
                 for (int i = random.Pick(2, 3); i > 0; i--)
                     blobs.Add(Blob(random, box, s, longSide * random.Range(0.75f, 1f)));

@@ -268,7 +268,7 @@ internal sealed partial class PhantomRenderer
         {
             bloody = SubarachnoidShare(x, y, z);
             csf += bloody * (_subarachnoid.Density - csf);
-            gap += 0.6f * bloody;
+            gap += 1.0f * bloody;
         }
 
         float surface = cavity - gap;
@@ -293,7 +293,7 @@ internal sealed partial class PhantomRenderer
             float distance = MathF.Abs(n) * 4.6f;
             float deep = _lineDepth[(int)(i % _size * _gridStep)];
             float taper = 1 - surface / deep;
-            float half = (p.SulcusWidth + 0.7f * bloody) * narrow * (0.35f + 0.65f * taper);
+            float half = (p.SulcusWidth + 1.0f * bloody) * narrow * (0.35f + 0.65f * taper);
             if (taper > 0)
             {
                 sulcus = Sheet(distance, half, _half + 0.5f);
@@ -309,7 +309,7 @@ internal sealed partial class PhantomRenderer
         // Sylvian fissure and insula.
         if (ax > 30 && y > -46 && y < 26 && z > -26 && z < 30)
         {
-            float open = (0.5f + 0.75f * p.SulcusWidth + 0.5f * bloody) * narrow;
+            float open = (0.5f + 0.75f * p.SulcusWidth + 1.2f * bloody) * narrow;
             float sheet = MathF.Abs(z - Sylvian(y) - (x > 0 ? p.SylvianLeft : p.SylvianRight) + 0.12f * (ax - 50) + 2.2f * n) * 0.8f, lateral = ax - 38;
             if (lateral > -2)
             {
@@ -345,6 +345,6 @@ internal sealed partial class PhantomRenderer
     {
         Side side = _subarachnoid!.Fact.Side;
         float weight = side == Side.Both ? 1 : Clamp01(((side == Side.Left ? x : -x) - 2) / 8);
-        return 0.9f * weight * (1 - Smooth((z - 34) / 18)) * (1 - Smooth((-38 - y) / 26));
+        return 0.95f * weight * (1 - Smooth((z - 34) / 18)) * (1 - Smooth((-38 - y) / 26));
     }
 }

@@ -204,7 +204,12 @@ internal sealed partial class PhantomRenderer
                     hu[i] += cover * (value - hu[i]);
                     if (cover >= 0.5f) organs[i] = part.Soft > 0 ? organs[i] : LobeOr(part.Organ, i);
                     if (fluid) _tissue[i] *= 1 - cover;
-                    else if (part.Organ == PhantomOrgan.Bone) _tissue[i] *= 1 - cover;
+                    else if (part.Zone == PartZone.Everywhere)
+                    {
+                        // Bone that juts into the cavity: nothing is painted over it afterwards.
+                        _tissue[i] *= 1 - cover;
+                        _inside[i] *= 1 - cover;
+                    }
                 }
             }
         }
