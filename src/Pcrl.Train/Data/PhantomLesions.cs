@@ -26,10 +26,10 @@ internal static class PhantomLesions
     /// <summary>Range of the longest side in mm.</summary>
     private static (float Low, float High) LongSides(LesionKind kind, BrainRegion region) => (kind, region) switch
     {
-        (LesionKind.Calcification, _) => (7, 14),
+        (LesionKind.Calcification, _) => (9, 15),
         (_, BrainRegion.BasalGanglia) => (16, 36),
-        (_, BrainRegion.Thalamus) => (13, 24),
-        (_, BrainRegion.CoronaRadiata or BrainRegion.CentrumSemiovale) => (13, 24),
+        (_, BrainRegion.Thalamus) => (14, 24),
+        (_, BrainRegion.CoronaRadiata or BrainRegion.CentrumSemiovale) => (16, 27),
         (_, BrainRegion.Cerebellum) => (18, 38),
         (_, BrainRegion.BrainStem) => (14, 22),
         (_, BrainRegion.Occipital) => (20, 44),
@@ -65,7 +65,8 @@ internal static class PhantomLesions
             float limit = 0.6f;
             if (kind == LesionKind.Calcification || main.LongSide < 16) break;
             LesionKind other = random.Pick(LesionKind.Infarct, LesionKind.Softening, LesionKind.Calcification, LesionKind.Haemorrhage);
-            if (DrawOne(plan, random, other, limit, avoid: plan.Lesions) is { LongSide: >= 8 } lesion) plan.Lesions.Add(lesion);
+            PlannedLesion? lesion = DrawOne(plan, random, other, limit, avoid: plan.Lesions);
+            if (lesion?.LongSide >= (other == LesionKind.Calcification ? 7 : 11)) plan.Lesions.Add(lesion);
         }
         DrawMassEffect(plan, random, main);
     }
@@ -124,7 +125,7 @@ internal static class PhantomLesions
         float d = plan.Difficulty, bigger = 1.25f - 0.5f * d;
         float density = fact.Kind switch
         {
-            LesionKind.Infarct => random.Range(14, 20) + 6 * (d - 0.5f),
+            LesionKind.Infarct => random.Range(13, 19) + 7 * (d - 0.5f),
             LesionKind.Softening => random.Range(4, 9) + 5 * (d - 0.5f),
             LesionKind.Calcification => random.Range(130, 320),
             LesionKind.Subarachnoid => random.Range(52, 64) - 12 * (d - 0.5f),
@@ -174,10 +175,11 @@ internal static class PhantomLesions
 
     private static LesionBlob Blob(PhantomRandom random, (float X0, float X1, float Y0, float Y1, float Z0, float Z1) box, int sign, float longSide)
     {
-        float r = longSide / 2, sin = 0.7f * random.Bell();
+        // Small ones are rounder, or partial volume would swallow them.
+        float r = longSide / 2, thin = longSide < 22 ? 0.78f : 0.62f, thick = longSide < 22 ? 0.95f : 0.85f, sin = 0.7f * random.Bell();
         sin = Math.Clamp(sin, -0.95f, 0.95f);
         return new(
             sign * random.Range(box.X0, box.X1), random.Range(box.Y0, box.Y1), random.Range(box.Z0, box.Z1),
-            r * random.Range(0.62f, 0.85f), r, r * random.Range(0.62f, 0.85f), MathF.Sqrt(1 - sin * sin), sin);
+            r * random.Range(thin, thick), r, r * random.Range(thin, thick), MathF.Sqrt(1 - sin * sin), sin);
     }
 }

@@ -330,7 +330,7 @@ internal sealed partial class PhantomRenderer
         float value = p.White + grey * (p.Grey - p.White);
         float fluid = 1 - cover * (1 - sulcus);
         value += fluid * (csf - value);
-        if (bloody * fluid * inside > 0.4f) lesions[i] = _subarachnoidMark;
+        if (inside >= 0.5f && bloody * fluid > 0.4f) lesions[i] = _subarachnoidMark;
         if (fluid > 0.5f) organ = (byte)PhantomOrgan.Sulcus;
         if (falx > 0)
         {

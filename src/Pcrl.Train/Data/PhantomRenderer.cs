@@ -225,7 +225,7 @@ internal sealed partial class PhantomRenderer
         {
             if (_subarachnoid is null || part.Zone != PartZone.InsideSkull) return value;
             float blood = SubarachnoidShare(_x[i], _y[i], _z[i]);
-            if (blood * cover > 0.45f) lesions[i] = _subarachnoidMark;
+            if (cover >= 0.5f && blood > 0.5f) lesions[i] = _subarachnoidMark;
             return value + blood * (_subarachnoid.Density - value);
         }
         if (_intraventricular is null || part.Organ == PhantomOrgan.FourthVentricle) return value;
@@ -235,7 +235,7 @@ internal sealed partial class PhantomRenderer
         if (!lateral && side != Side.Both) return value;
         float level = _intraventricular.Blobs[0].Y;
         float share = lateral ? Cover(level - _y[i], 2 + _half) : 0.8f;
-        if (share * cover > 0.45f) lesions[i] = _intraventricularMark;
+        if (cover >= 0.5f && share > 0.5f) lesions[i] = _intraventricularMark;
         return value + share * (_intraventricular.Density - value);
     }
 
@@ -325,8 +325,8 @@ internal sealed partial class PhantomRenderer
                 int i = row * _size + column;
                 if (hu[i] > -700) continue;
                 float dx = (column - 0.5f * (_size - 1)) * _pixel;
-                float cover = Sheet(MathF.Sqrt(dx * dx + dy * dy) - radius, 1f, 0.5f * _pixel);
-                if (cover > 0) hu[i] += cover * (320 - hu[i]);
+                float cover = Sheet(MathF.Sqrt(dx * dx + dy * dy) - radius, 1.3f, 0.5f * _pixel);
+                if (cover > 0) hu[i] += cover * (700 - hu[i]);
             }
         }
     }
