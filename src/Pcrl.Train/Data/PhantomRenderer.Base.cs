@@ -41,36 +41,8 @@ internal sealed partial class PhantomRenderer
                 float u = _rowU[column], v = ys * (1 / 87f), w = zs * (zs > 0 ? 1 / 73f : 1 / 74f), v2 = v * v, w2 = w * w;
                 float ratio = _rowRatio[column], length = _rowLength[column], depth = _rowDepth[column];
                 float blur = _half + _thick * MathF.Abs(zs) / (length + 1) * 0.8f;
-                if (depth > 8 && zc > -5)
-                {
-                    // Well inside the vault: nothing but brain.
-                    _inside[i] = _tissue[i] = 1;
-                    hu[i] = Brain(i, xs, y, zc, u, v, w, ratio, depth, depth, blur, lesions, 1, out organs[i])
-                        + p.Cupping * (1 - Clamp01(depth * 0.06f));
-                    continue;
-                }
-
-                // Skin: the vault's shell above, an upright egg for face and neck below.
-                float bone = p.SkullThickness * (0.62f + 0.5f * v2 + 0.55f * w2);
-                float skin = depth + bone + p.Scalp;
-                if (zc < -8)
-                {
-                    float a = 71 * (1 - 0.10f * v - 0.10f * v * v) + 0.12f * (zc + 30), back = 92 - 0.55f * Max(0, -52 - zc);
-                    float ev = ys / (ys > 0 ? 90 : back + 4), eu = xs / a;
-                    float e = MathF.Sqrt(eu * eu + ev * ev) + 1e-4f, flat = MathF.Sqrt(xs * xs + ys * ys);
-                    float face = flat / e - flat;
-                    skin += (face - skin) * Clamp01((-8 - zc) / 26);
-                }
-                float head = Cover(skin, blur);
-                if (head <= 0)
-                {
-                    hu[i] = -1000;
-                    organs[i] = 0;
-                    continue;
-                }
-
-                float cavity = depth;
-                if (zc < -6)
+                float shell = p.SkullThickness * (0.62f + 0.5f * v2 + 0.55f * w2), bone = shell, cavity = depth;
+                if (zc < -6 && depth > -bone - 1)
                 {
                     var (floor, normal) = Floor(ax, y);
                     float above = (zc - floor) * normal;
@@ -81,29 +53,47 @@ internal sealed partial class PhantomRenderer
                         blur = _half + _thick * normal;
                     }
                 }
-                float outer = Cover(cavity + bone, blur), inside = Cover(cavity, blur);
-                float value = -1000 + head * (SoftTissue(skin, x, y, zc) + 1000);
-                byte organ = (byte)(head >= 0.5f ? PhantomOrgan.SoftTissue : PhantomOrgan.Outside);
-                if (outer > 0)
+
+                float inside = Cover(cavity, blur), value = 0;
+                byte organ = 0;
+                if (inside < 1)
                 {
-                    // Two tables with spongy bone between them.
-                    float middle = (cavity + bone * 0.5f) / (bone * 0.33f);
-                    float hard = p.Bone * (middle * middle < 1 ? 0.62f : 1);
-                    value += outer * (hard - value);
-                    if (outer >= 0.5f) organ = (byte)PhantomOrgan.Bone;
+                    float outer = Cover(cavity + bone, blur);
+                    if (outer < 1)
+                    {
+                        float skin = Skin(depth + shell + p.Scalp, xs, ys, zc, v), head = Cover(skin, blur);
+                        value = head <= 0 ? -1000 : -1000 + head * (SoftTissue(skin, x, y, zc) + 1000);
+                        organ = (byte)(head >= 0.5f ? PhantomOrgan.SoftTissue : PhantomOrgan.Outside);
+                    }
+                    if (outer > 0)
+                    {
+                        // Two tables with spongy bone between them.
+                        float middle = (cavity + bone * 0.5f) / (bone * 0.33f);
+                        value += outer * (p.Bone * (middle * middle < 1 ? 0.62f : 1) - value);
+                        if (outer >= 0.5f) organ = (byte)PhantomOrgan.Bone;
+                    }
                 }
                 if (inside > 0)
                 {
-                    _inside[i] = inside;
-                    float brain = Brain(i, xs, y, zc, u, v, w, ratio, depth, cavity, blur, lesions, inside, out byte place);
+                    _inside[i] = _tissue[i] = inside;
+                    float brain = Brain(i, column, xs, y, zc, u, v, w, ratio, depth, cavity, blur, lesions, inside, out byte place);
                     value += inside * (brain + p.Cupping * (1 - Clamp01(depth * 0.06f)) - value);
                     if (inside >= 0.5f) organ = place;
-                    _tissue[i] = inside;
                 }
                 hu[i] = value;
                 organs[i] = organ;
             }
         }
+    }
+
+    /// <summary>Depth under the skin: the vault's shell above, an upright egg for face and neck below.</summary>
+    private static float Skin(float vault, float xs, float ys, float z, float v)
+    {
+        if (z >= -8) return vault;
+        float a = 71 * (1 - 0.10f * v - 0.10f * v * v) + 0.12f * (z + 30), back = 92 - 0.55f * Max(0, -52 - z);
+        float ev = ys / (ys > 0 ? 90 : back + 4), eu = xs / a;
+        float e = MathF.Sqrt(eu * eu + ev * ev) + 1e-4f, flat = MathF.Sqrt(xs * xs + ys * ys);
+        return vault + (flat / e - flat - vault) * Clamp01((-8 - z) / 26);
     }
 
     /// <summary>
@@ -187,7 +177,7 @@ internal sealed partial class PhantomRenderer
     }
 
     /// <summary>Brain and the fluid around it, before ventricles and nuclei are painted.</summary>
-    private float Brain(int i, float x, float y, float z, float u, float v, float w, float ratio, float depth, float cavity, float blur,
+    private float Brain(int i, int column, float x, float y, float z, float u, float v, float w, float ratio, float depth, float cavity, float blur,
         Span<byte> lesions, float inside, out byte organ)
     {
         PhantomPlan p = _plan;
@@ -218,14 +208,14 @@ internal sealed partial class PhantomRenderer
         }
 
         float gap = p.Subarachnoid * (1 + 0.6f * Clamp01(v)) , value;
-        float tent = z - Tentorium(ax, y), petrous = Petrous(ax);
-        if (tent < 0 && y < petrous + 2)
+        float petrous = Petrous(ax), tent = z < 7 && y < petrous + 2 ? z - Tentorium(ax, y) : 9;
+        if (tent < 0)
         {
             value = Hindbrain(ax, y, z, x, cavity - gap * 0.7f, tent, petrous, blur, out organ);
         }
         else
         {
-            value = Cerebrum(x, ax, y, z, qx, qy, qz, cavity, depth, gap, blur, i, lesions, inside, out organ);
+            value = Cerebrum(x, ax, y, z, qx, qy, qz, cavity, depth, gap, blur, i, column, lesions, inside, out organ);
             if (tent < 3 && y < petrous)
             {
                 float dura = Sheet((tent - 0.5f) * 0.87f, 0.6f, _half + 0.3f * _thick);
@@ -257,7 +247,7 @@ internal sealed partial class PhantomRenderer
     }
 
     private float Cerebrum(float x, float ax, float y, float z, float qx, float qy, float qz, float cavity, float depth, float gap, float blur,
-        int i, Span<byte> lesions, float inside, out byte organ)
+        int i, int column, Span<byte> lesions, float inside, out byte organ)
     {
         PhantomPlan p = _plan;
         organ = (byte)Lobe(ax, y, z);
@@ -291,7 +281,7 @@ internal sealed partial class PhantomRenderer
             float side = x > 0 ? 0 : 29;
             n = PhantomNoise.At(_folds, qx * 0.31f + p.NoiseX + side, qy * 0.41f + p.NoiseY, qz * 0.28f + p.NoiseZ);
             float distance = MathF.Abs(n) * 4.6f;
-            float deep = _lineDepth[(int)(i % _size * _gridStep)];
+            float deep = _lineDepth[(int)(column * _gridStep)];
             float taper = 1 - surface / deep;
             float half = (p.SulcusWidth + 1.0f * bloody) * narrow * (0.35f + 0.65f * taper);
             if (taper > 0)

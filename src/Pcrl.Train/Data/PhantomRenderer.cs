@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using Pcrl.Train.Evaluation;
 using static Pcrl.Train.Data.PhantomAnatomy;
@@ -310,7 +311,8 @@ internal sealed partial class PhantomRenderer
         float grain = _plan.Noise * Min(1.6f, Max(0.75f, 1.1f / MathF.Sqrt(_pixel + 0.2f)));
         PhantomNoise.AddGrain(hu, _size, grain, _pixel, random);
         if (_plan.Headrest > 0) DrawHeadrest(hu);
-        for (int i = 0; i < hu.Length; i++) hu[i] = Max(-1024, hu[i] + _plan.Offset);
+        TensorPrimitives.Add(hu, _plan.Offset, hu);
+        TensorPrimitives.Max(hu, -1024f, hu);
     }
 
     private void DrawHeadrest(Span<float> hu)
