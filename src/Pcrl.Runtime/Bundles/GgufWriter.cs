@@ -13,7 +13,7 @@ public sealed class GgufWriter
 {
     private const int Alignment = 32;
     private readonly List<(string Key, Action<Stream> Write)> _metadata = [];
-    private readonly List<(string Name, GgufType Type, long[] Shape, long Bytes, Func<float[]> Values)> _tensors = [];
+    private readonly List<(string Name, GgufType Type, long[] Shape, long Bytes, Action<Stream> Write)> _tensors = [];
 
     /// <summary>A string.</summary>
     public void Add(string key, string value) => Add(key, GgufValueType.String, s => WriteString(s, value));
@@ -50,14 +50,25 @@ public sealed class GgufWriter
     public void AddTensor(string name, GgufType type, ReadOnlySpan<long> shape, Func<float[]> values)
     {
         if (type is not (GgufType.F32 or GgufType.F16 or GgufType.BF16))
-            throw new ArgumentException($"tensors of type {type} are not written", nameof(type));
+            throw new ArgumentException($"values are not encoded as {type}", nameof(type));
+        AddTensor(name, type, shape, stream => WriteValues(stream, type, values()));
+    }
+
+    /// <summary>A tensor whose data is encoded already, for instance quantised.</summary>
+    /// <param name="name">Unique, at most 63 bytes of UTF-8.</param>
+    /// <param name="type">How <paramref name="write"/> encodes.</param>
+    /// <param name="shape">1 to 4 dimensions, outermost first; the innermost is a multiple of the type's block.</param>
+    /// <param name="write">Writes exactly the bytes of the tensor.</param>
+    public void AddTensor(string name, GgufType type, ReadOnlySpan<long> shape, Action<Stream> write)
+    {
         if (Encoding.UTF8.GetByteCount(name) is 0 or > GgufParser.MaximumNameBytes || _tensors.Any(t => t.Name == name))
             throw new ArgumentException($"tensor name '{name}' is too long or taken", nameof(name));
         long[] dimensions = shape.ToArray();
-        if (dimensions.Length is < 1 or > 4 || dimensions.Any(d => d <= 0))
+        var (blockElements, blockBytes) = GgufTensor.Block(type)!.Value;
+        if (dimensions.Length is < 1 or > 4 || dimensions.Any(d => d <= 0) || dimensions[^1] % blockElements != 0)
             throw new ArgumentException($"tensor {name} cannot have the shape [{string.Join(", ", dimensions)}]", nameof(shape));
-        long bytes = dimensions.Aggregate(1L, (a, b) => checked(a * b)) * GgufTensor.Block(type)!.Value.Bytes;
-        _tensors.Add((name, type, dimensions, bytes, values));
+        long bytes = dimensions.Aggregate(1L, (a, b) => checked(a * b)) / blockElements * blockBytes;
+        _tensors.Add((name, type, dimensions, bytes, write));
     }
 
     /// <summary>Writes everything added so far.</summary>
@@ -82,17 +93,18 @@ public sealed class GgufWriter
             offset = Aligned(offset + bytes);
         }
         Pad(stream);
-        foreach (var (name, type, shape, _, values) in _tensors)
+        foreach (var (name, type, shape, bytes, write) in _tensors)
         {
-            WriteValues(stream, name, type, shape, values());
+            long start = stream.Position;
+            write(stream);
+            if (stream.Position - start != bytes)
+                throw new InvalidOperationException($"tensor {name} got {stream.Position - start} bytes for {type} [{string.Join(", ", shape)}]");
             Pad(stream);
         }
     });
 
-    private static void WriteValues(Stream stream, string name, GgufType type, long[] shape, float[] values)
+    private static void WriteValues(Stream stream, GgufType type, float[] values)
     {
-        if (values.LongLength != shape.Aggregate(1L, (a, b) => a * b))
-            throw new InvalidOperationException($"tensor {name} has {values.LongLength} values for shape [{string.Join(", ", shape)}]");
         const int chunk = 1 << 16; // spans of bytes end at 2 GiB, tensors don't
         var halves = new ushort[Math.Min(chunk, values.Length)];
         for (int start = 0; start < values.Length; start += chunk)

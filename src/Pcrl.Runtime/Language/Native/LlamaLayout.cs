@@ -67,18 +67,18 @@ internal static class LlamaLayout
     /// <summary>What the probe is filled with; bytes that still hold it behind the structure were not written.</summary>
     public const byte Untouched = 0xAA;
 
-    /// <summary>The 32-bit words of the default model parameters; null where the library leaves padding unset.</summary>
-    private static readonly uint?[] ModelDefaults = Words(
-        [(16, ~0u), (20, 1), (24, ~0u), (28, 1), (72, 0x10000)], paddingAt: [36, 76], ModelParamsBytes);
+    private const uint MinusOne = 0xBF800000; // -1.0f
 
-    private static readonly uint?[] ContextDefaults = Words(
+    /// <summary>The default model parameters in 32-bit words, and which bits of them the library sets (padding stays as it was).</summary>
+    private static readonly (uint Value, uint Mask)[] ModelDefaults = Words(
+        [(16, ~0u), (20, 1), (24, ~0u), (28, 1), (72, 0x10000)], masks: [(36, 0), (76, 0xFFFF)], ModelParamsBytes);
+
+    private static readonly (uint Value, uint Mask)[] ContextDefaults = Words(
         [
             (0, 512), (4, 2048), (8, 512), (12, 1), (24, 1), (28, 4), (32, 4), (40, ~0u), (44, ~0u), (48, ~0u), (52, ~0u),
-            (64, MinusOne), (68, MinusOne), (72, MinusOne), (76, MinusOne), (84, MinusOne), (104, 1), (108, 1), (128, 0x01010100),
+            (64, MinusOne), (68, MinusOne), (72, MinusOne), (76, MinusOne), (84, MinusOne), (104, 1), (108, 1), (128, 0x01010100), (132, 1),
         ],
-        paddingAt: [132], ContextParamsBytes);
-
-    private const uint MinusOne = 0xBF800000; // -1.0f
+        masks: [(132, 0xFFFF)], ContextParamsBytes);
 
     /// <summary>What is wrong with the bytes that <c>llama_model_default_params</c> wrote, or null.</summary>
     public static string? ModelProblem(ReadOnlySpan<byte> probe) => Problem("llama_model_params", probe, ModelDefaults);
@@ -86,27 +86,27 @@ internal static class LlamaLayout
     /// <summary>What is wrong with the bytes that <c>llama_context_default_params</c> wrote, or null.</summary>
     public static string? ContextProblem(ReadOnlySpan<byte> probe) => Problem("llama_context_params", probe, ContextDefaults);
 
-    private static string? Problem(string name, ReadOnlySpan<byte> probe, uint?[] expected)
+    private static string? Problem(string name, ReadOnlySpan<byte> probe, (uint Value, uint Mask)[] expected)
     {
         for (int word = 0; word < expected.Length; word++)
         {
-            uint got = BinaryPrimitives.ReadUInt32LittleEndian(probe[(4 * word)..]);
-            if (expected[word] is { } known && got != known)
-                return $"{name} has 0x{got:X8} at offset {4 * word} where version {Version} has 0x{known:X8}";
+            uint got = BinaryPrimitives.ReadUInt32LittleEndian(probe[(4 * word)..]) & expected[word].Mask;
+            if (got != expected[word].Value)
+                return $"{name} has 0x{got:X} at offset {4 * word} where version {Version} has 0x{expected[word].Value:X}";
         }
         return probe[(4 * expected.Length)..].ContainsAnyExcept(Untouched)
             ? $"{name} is longer than the {4 * expected.Length} bytes of version {Version}"
             : null;
     }
 
-    private static uint?[] Words((int Offset, uint Value)[] known, int[] paddingAt, int bytes)
+    private static (uint Value, uint Mask)[] Words((int Offset, uint Value)[] nonZero, (int Offset, uint Mask)[] masks, int bytes)
     {
-        var words = new uint?[bytes / 4];
-        Array.Fill(words, 0u);
-        foreach (var (offset, value) in known)
-            words[offset / 4] = value;
-        foreach (int offset in paddingAt)
-            words[offset / 4] = null; // partly flags, partly padding: the flags before it were compared
+        var words = new (uint Value, uint Mask)[bytes / 4];
+        Array.Fill(words, (0u, ~0u));
+        foreach (var (offset, value) in nonZero)
+            words[offset / 4].Value = value;
+        foreach (var (offset, mask) in masks)
+            words[offset / 4].Mask = mask;
         return words;
     }
 }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Reflection;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
@@ -17,6 +18,7 @@ internal static unsafe class LlamaLibrary
     private const int LogContinuation = 5;
 
     private static readonly Lazy<bool> Loaded = new(LoadOnce);
+    private static readonly ConcurrentDictionary<string, nint> Libraries = new();
     private static readonly Lock LogLock = new();
     private static string _errors = "";
     private static bool _lastWasError;
@@ -72,13 +74,14 @@ internal static unsafe class LlamaLibrary
             throw new InputException(Folder, $"is not llama.cpp {LlamaLayout.Version}: {problem}");
     }
 
-    private static nint Resolve(string library, Assembly assembly, DllImportSearchPath? path) => library switch
+    /// <summary>Asked once per imported function, so the answers are kept.</summary>
+    private static nint Resolve(string library, Assembly assembly, DllImportSearchPath? path) => Libraries.GetOrAdd(library, static name => name switch
     {
         Llama => NativeLibrary.Load(Find($"libllama*v{LlamaLayout.Version}.so")),
         Ggml => NativeLibrary.Load(Find($"libggml*v{LlamaLayout.Version}.so")),
         GgmlBase => NativeLibrary.Load(Find("libggml-base.so")),
-        _ => 0,
-    };
+        _ => 0, // not ours: the runtime's own search
+    });
 
     /// <summary>Builds for other devices carry the device in the name: <c>libllama.cuda.v0.5.0.so</c>.</summary>
     private static string Find(string pattern)
