@@ -71,7 +71,7 @@ internal sealed class DicomBuilder
 
     public static DicomBuilder World(int z) => World(z, Vector3.UnitX, Vector3.UnitY);
 
-    public static void SaveWorld(TempFolder folder, Action<int, DicomBuilder>? change = null)
+    public static void SaveWorld(TemporaryFolder folder, Action<int, DicomBuilder>? change = null)
     {
         for (int z = 0; z < TestWorld.Slices; z++)
         {
@@ -84,6 +84,10 @@ internal sealed class DicomBuilder
     public byte[] ToBytes()
     {
         var meta = new MemoryStream();
+        if (_elements.TryGetValue(0x00080016, out var sopClass))
+        {
+            Write(meta, 0x00020002, "UI", sopClass.Value, null, true);
+        }
         Write(meta, 0x00020010, "UI", Encoding.Latin1.GetBytes(Syntax.Length % 2 == 0 ? Syntax : Syntax + '\0'), null, true);
         var file = new MemoryStream();
         file.Write(new byte[128]);

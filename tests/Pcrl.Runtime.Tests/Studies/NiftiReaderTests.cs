@@ -9,7 +9,7 @@ public class NiftiReaderTests
 
     private static Study Read(byte[] bytes, string name = "head.nii")
     {
-        using var folder = new TempFolder();
+        using var folder = new TemporaryFolder();
         folder.Write(name, bytes);
         return StudyReader.Read(folder.File(name));
     }
@@ -113,7 +113,7 @@ public class NiftiReaderTests
     [Fact]
     public void AFolderWithOneVolume()
     {
-        using var folder = new TempFolder();
+        using var folder = new TemporaryFolder();
         folder.Write("head.nii.gz", NiftiBuilder.Zip(NiftiBuilder.World([0, 1, 2], [false, false, false]).ToBytes()));
         folder.Write("README.txt", "x"u8.ToArray());
         folder.Write("picture.png", TestPictures.Png(20, 18, _ => 7));
@@ -151,7 +151,7 @@ public class NiftiReaderTests
             case "offset": builder.DataOffset = float.NaN; break;
             case "flat": builder.SForm![2] = Vector3.Zero; break;
             case "nan": builder.SForm![2] = new Vector3(float.NaN); break;
-            case "oblique": builder.SForm = [-Vector3.UnitX, Vector3.Normalize(new Vector3(0, -1, 1.1f)), new Vector3(0, 1, 0.9f), Vector3.Zero]; break;
+            case "oblique": builder.SForm = [new Vector3(2, 2, -1) / 3, new Vector3(-1, 2, 2) / 3, new Vector3(2, -1, 2) / 3, Vector3.Zero]; break;
             case "degenerate": builder.SForm![1] = builder.SForm[0]; break;
             case "few": builder.Sizes[2] = 3; break;
             case "many": builder.Sizes = [16, 16, 1001]; break;
@@ -201,9 +201,9 @@ public class NiftiReaderTests
     [InlineData("head.nii.gz")]
     public void NothingButInputExceptionsEscape(string name)
     {
-        using var folder = new TempFolder();
+        using var folder = new TemporaryFolder();
         byte[] bytes = NiftiBuilder.World([0, 1, 2], [false, false, false]).ToBytes();
         folder.Write(name, name.EndsWith("gz") ? NiftiBuilder.Zip(bytes) : bytes);
-        Hostile.Maul(folder.File(name), folder.File(name), seed: 2, flips: 1500, cuts: 200, headerBytes: 352);
+        Hostile.Maul(folder.File(name), folder.File(name), seed: 2, flips: 800, cuts: 150, headerBytes: 352);
     }
 }

@@ -10,7 +10,7 @@ public class StudyReaderTests
     [Fact]
     public void NothingToRead()
     {
-        using var folder = new TempFolder();
+        using var folder = new TemporaryFolder();
         Assert.Contains("holds 0 usable", Refusal(folder.Path));
         Assert.Contains("no such file or folder", Refusal(folder.File("missing")));
         folder.Write("a.dcm", "text renamed"u8.ToArray());
@@ -25,7 +25,7 @@ public class StudyReaderTests
     [Fact]
     public void LinksInACircleAndPipesDoNotHang()
     {
-        using var folder = new TempFolder();
+        using var folder = new TemporaryFolder();
         DicomBuilder.SaveWorld(folder);
         File.CreateSymbolicLink(folder.File("loop.dcm"), folder.File("loop.dcm"));
         File.CreateSymbolicLink(folder.File("broken.dcm"), folder.File("nowhere"));
@@ -45,7 +45,7 @@ public class StudyReaderTests
     [Fact]
     public void CancellationIsHonoured()
     {
-        using var folder = new TempFolder();
+        using var folder = new TemporaryFolder();
         DicomBuilder.SaveWorld(folder);
         Assert.ThrowsAny<OperationCanceledException>(() => StudyReader.Read(folder.Path, new CancellationToken(canceled: true)));
         folder.Write("head.nii", NiftiBuilder.World([0, 1, 2], [false, false, false]).ToBytes());

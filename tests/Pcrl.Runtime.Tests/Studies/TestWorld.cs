@@ -25,22 +25,6 @@ internal static class TestWorld
     }
 }
 
-/// <summary>A folder that goes when the test does.</summary>
-internal sealed class TempFolder : IDisposable
-{
-    public string Path { get; } = Directory.CreateTempSubdirectory("pcrl-study-").FullName;
-
-    public string File(string name) => System.IO.Path.Combine(Path, name);
-
-    public void Write(string name, byte[] bytes)
-    {
-        Directory.CreateDirectory(System.IO.Path.GetDirectoryName(File(name))!);
-        System.IO.File.WriteAllBytes(File(name), bytes);
-    }
-
-    public void Dispose() => Directory.Delete(Path, recursive: true);
-}
-
 /// <summary>Hostile files: whatever they hold, the reader reads a study or throws <see cref="InputException"/>.</summary>
 internal static class Hostile
 {
