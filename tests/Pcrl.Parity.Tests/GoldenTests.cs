@@ -17,6 +17,7 @@ public sealed class GoldenTests(ITestOutputHelper output)
         ["resnet101_grid"] = [("TorchSharp", TorchGoldens.ResNetTrunk)],
         ["adamw_mlp"] = [("TorchSharp", TorchGoldens.AdamW)],
         ["lm_cross_entropy"] = [("TorchSharp", TorchGoldens.LanguageModelCrossEntropy)],
+        ["jieba_cut"] = [("JiebaSegmenter", JiebaGolden.Run)],
     };
 
     public static IEnumerable<object[]> Cases => Directory.EnumerateDirectories(Root)
