@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using Pcrl.Train.Text;
 using Pcrl.Train.Text.Segmentation;
 
 namespace Pcrl.Train.Evaluation;
@@ -21,6 +22,10 @@ public sealed record Tokenisation(string Name, bool TokensAreText, Func<string, 
     /// <summary>As <see cref="Jieba"/>, without words made only of punctuation and symbols.</summary>
     public static Tokenisation JiebaWithoutPunctuation(JiebaSegmenter segmenter) => new("jieba-nopunct", true, text =>
         [.. segmenter.Cut(text).Where(word => !string.IsNullOrWhiteSpace(word) && !word.EnumerateRunes().All(IsPunctuation))]);
+
+    /// <summary>Tokens of a LLaMA-3 tokenizer, compared by id.</summary>
+    public static Tokenisation Llama(Tokenizer tokenizer) => new("llama", false, text =>
+        [.. tokenizer.Encode(text).Select(id => id.ToString(CultureInfo.InvariantCulture))]);
 
     private static bool IsPunctuation(Rune rune) => Rune.GetUnicodeCategory(rune) is >= UnicodeCategory.ConnectorPunctuation and <= UnicodeCategory.OtherSymbol;
 }

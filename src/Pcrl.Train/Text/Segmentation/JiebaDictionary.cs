@@ -40,6 +40,14 @@ public sealed class JiebaDictionary
         return dictionary;
     }
 
+    /// <summary>Adds the brain-CT terms that ship with the program, so that 放射冠区 or 低密度影 is one word.</summary>
+    public void AddMedicalWords()
+    {
+        using var stream = typeof(JiebaDictionary).Assembly.GetManifestResourceStream("jieba/medical.txt")!;
+        using var reader = new StreamReader(stream, Encoding.UTF8);
+        AddWords("medical.txt", reader.ReadToEnd().Split('\n'));
+    }
+
     /// <summary>True if <paramref name="text"/> is a word or the beginning of one.</summary>
     /// <param name="text">The characters looked up.</param>
     /// <param name="frequency">How often it occurs; 0 for what is only a beginning.</param>
