@@ -38,7 +38,8 @@ internal static class PhantomAnatomy
     /// <summary>Floor of the cranial cavity under (|x|, y), and the factor that turns height above it into distance.</summary>
     public static (float Z, float Normal) Floor(float ax, float y)
     {
-        float front = -28 + 8 * Smooth((ax - 8) / 16);
+        float domeX = (ax - 33) * 0.036f, domeY = (y - 46) * 0.034f;
+        float front = -29 + 13 * Smooth((ax - 6) / 18) * Max(0, 1 - domeX * domeX - domeY * domeY);
         float middle = -28 - 22 * Smooth((ax - 13) / 10);
         const float Back = -66;
         float sphenoid = 12 + 0.22f * ax, petrous = Petrous(ax);
@@ -63,7 +64,7 @@ internal static class PhantomAnatomy
 
     /// <summary>Height of the Sylvian fissure, which rises backwards.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static float Sylvian(float y) => -7 - 0.36f * (y - 6);
+    public static float Sylvian(float y) => -6 - 0.6f * (y - 4);
 
     /// <summary>The lobe of a point above the tentorium.</summary>
     public static PhantomOrgan Lobe(float ax, float y, float z)

@@ -26,12 +26,12 @@ internal static class PhantomLesions
     /// <summary>Range of the longest side in mm.</summary>
     private static (float Low, float High) LongSides(LesionKind kind, BrainRegion region) => (kind, region) switch
     {
-        (LesionKind.Calcification, _) => (7, 14),
+        (LesionKind.Calcification, _) => (9, 15),
         (_, BrainRegion.BasalGanglia) => (16, 36),
-        (_, BrainRegion.Thalamus) => (13, 24),
-        (_, BrainRegion.CoronaRadiata or BrainRegion.CentrumSemiovale) => (13, 24),
+        (_, BrainRegion.Thalamus) => (14, 24),
+        (_, BrainRegion.CoronaRadiata or BrainRegion.CentrumSemiovale) => (16, 27),
         (_, BrainRegion.Cerebellum) => (18, 38),
-        (_, BrainRegion.BrainStem) => (12, 20),
+        (_, BrainRegion.BrainStem) => (14, 22),
         (_, BrainRegion.Occipital) => (20, 44),
         (_, BrainRegion.Temporal) => (20, 46),
         _ => (20, 54),
@@ -56,7 +56,7 @@ internal static class PhantomLesions
     public static void Draw(PhantomPlan plan, PhantomRandom random)
     {
         LesionKind kind = (LesionKind)random.Weighted([24, 27, 11, 8, 9, 8, 7, 6]);
-        PlannedLesion main = DrawOne(plan, random, kind, 1, avoid: null);
+        PlannedLesion main = DrawOne(plan, random, kind, 1, avoid: null)!;
         plan.Lesions.Add(main);
         int more = random.Weighted([66, 25, 9]);
         for (int i = 0; i < more; i++)
@@ -65,8 +65,8 @@ internal static class PhantomLesions
             float limit = 0.6f;
             if (kind == LesionKind.Calcification || main.LongSide < 16) break;
             LesionKind other = random.Pick(LesionKind.Infarct, LesionKind.Softening, LesionKind.Calcification, LesionKind.Haemorrhage);
-            PlannedLesion lesion = DrawOne(plan, random, other, limit, avoid: plan.Lesions);
-            if (lesion.LongSide >= 8) plan.Lesions.Add(lesion);
+            PlannedLesion? lesion = DrawOne(plan, random, other, limit, avoid: plan.Lesions);
+            if (lesion?.LongSide >= (other == LesionKind.Calcification ? 7 : 11)) plan.Lesions.Add(lesion);
         }
         DrawMassEffect(plan, random, main);
     }
@@ -87,15 +87,16 @@ internal static class PhantomLesions
         plan.ShiftZ = Math.Clamp(main.Blobs[0].Z, 8, 30);
     }
 
-    private static PlannedLesion DrawOne(PhantomPlan plan, PhantomRandom random, LesionKind kind, float limit, IReadOnlyList<PlannedLesion>? avoid)
+    private static PlannedLesion? DrawOne(PhantomPlan plan, PhantomRandom random, LesionKind kind, float limit, IReadOnlyList<PlannedLesion>? avoid)
     {
-        for (int attempt = 0; ; attempt++)
+        for (int attempt = 0; attempt < 20; attempt++)
         {
             LesionFact fact = DrawFact(random, kind);
-            if (attempt < 20 && avoid is not null && avoid.Any(l => Near(l.Fact, fact))) continue;
+            if (avoid is not null && avoid.Any(l => Near(l.Fact, fact))) continue;
             float longest = limit < 1 ? avoid![0].LongSide * limit : float.MaxValue;
             return Place(plan, random, fact, longest);
         }
+        return null;
     }
 
     private static bool Near(LesionFact a, LesionFact b) => a.Region == b.Region || a.Kind == b.Kind && a.Side == b.Side;
@@ -124,11 +125,11 @@ internal static class PhantomLesions
         float d = plan.Difficulty, bigger = 1.25f - 0.5f * d;
         float density = fact.Kind switch
         {
-            LesionKind.Infarct => random.Range(14, 20) + 6 * (d - 0.5f),
+            LesionKind.Infarct => random.Range(13, 19) + 7 * (d - 0.5f),
             LesionKind.Softening => random.Range(4, 9) + 5 * (d - 0.5f),
             LesionKind.Calcification => random.Range(130, 320),
-            LesionKind.Subarachnoid => random.Range(54, 66) - 14 * (d - 0.5f),
-            _ => random.Range(58, 76) - 16 * (d - 0.5f),
+            LesionKind.Subarachnoid => random.Range(52, 64) - 12 * (d - 0.5f),
+            _ => random.Range(54, 71) - 14 * (d - 0.5f),
         };
         int sign = fact.Side == Side.Right ? -1 : 1;
         switch (fact.Kind)
@@ -158,7 +159,8 @@ internal static class PhantomLesions
         float longSide = Math.Min(longest, bigger * random.Range(low, high));
         if (fact.Side == Side.Both)
         {
-            longSide = bigger * random.Range(9, 14);
+            longSide = bigger * random.Range(10, 15);
+            density -= 5;
             for (int s = -1; s <= 1; s += 2)
                 for (int i = random.Pick(2, 3); i > 0; i--)
                     blobs.Add(Blob(random, box, s, longSide * random.Range(0.75f, 1f)));
@@ -173,10 +175,11 @@ internal static class PhantomLesions
 
     private static LesionBlob Blob(PhantomRandom random, (float X0, float X1, float Y0, float Y1, float Z0, float Z1) box, int sign, float longSide)
     {
-        float r = longSide / 2, sin = 0.7f * random.Bell();
+        // Small ones are rounder, or partial volume would swallow them.
+        float r = longSide / 2, thin = longSide < 22 ? 0.78f : 0.62f, thick = longSide < 22 ? 0.95f : 0.85f, sin = 0.7f * random.Bell();
         sin = Math.Clamp(sin, -0.95f, 0.95f);
         return new(
             sign * random.Range(box.X0, box.X1), random.Range(box.Y0, box.Y1), random.Range(box.Z0, box.Z1),
-            r * random.Range(0.62f, 0.85f), r, r * random.Range(0.62f, 0.85f), MathF.Sqrt(1 - sin * sin), sin);
+            r * random.Range(thin, thick), r, r * random.Range(thin, thick), MathF.Sqrt(1 - sin * sin), sin);
     }
 }

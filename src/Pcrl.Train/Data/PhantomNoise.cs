@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 
 namespace Pcrl.Train.Data;
@@ -52,10 +53,16 @@ internal static class PhantomNoise
         int step = random.Pick(1, 3, 5, 7);
         for (int y = 0; y < size; y++)
         {
-            ReadOnlySpan<float> row = grain.AsSpan(((y * 1 + oy) & GrainMask) * GrainSize, GrainSize);
-            Span<float> to = slice.Slice(y * size, size);
-            int skip = ox + step * (y >> 5);
-            for (int x = 0; x < size; x++) to[x] += sigma * row[(x + skip) & GrainMask];
+            ReadOnlySpan<float> row = grain.AsSpan(((y + oy) & GrainMask) * GrainSize, GrainSize);
+            int skip = (ox + step * (y >> 5)) & GrainMask;
+            for (int x = 0; x < size; )
+            {
+                int run = Math.Min(size - x, GrainSize - skip);
+                Span<float> to = slice.Slice(y * size + x, run);
+                TensorPrimitives.MultiplyAdd(row.Slice(skip, run), sigma, to, to);
+                x += run;
+                skip = 0;
+            }
         }
     }
 

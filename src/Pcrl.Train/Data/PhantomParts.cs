@@ -42,7 +42,7 @@ internal static class PhantomParts
         const PartZone Out = PartZone.OutsideSkull;
         float bone = plan.Bone, muscle = 52, air = -1000, fat = -85, mucosa = 35;
         // Nose, ears, cheeks.
-        Rod(parts, 0, 78, -62, 0, 82, -42, 9, 6, 30, PhantomOrgan.SoftTissue, Out);
+        Rod(parts, 0, 68, -66, 0, 72, -34, 16, 8, 30, PhantomOrgan.SoftTissue, Out);
         for (int s = -1; s <= 1; s += 2)
         {
             Ball(parts, s * 74, -26, -36, 4, 12, 20, 20, PhantomOrgan.SoftTissue, Out);
@@ -143,7 +143,7 @@ internal static class PhantomParts
     private static void BrainStem(List<Part> parts, PhantomPlan plan, PhantomRandom random)
     {
         const PartZone In = PartZone.InsideSkull;
-        float stem = plan.Grey - 4, csf = plan.Csf, cistern = 1 + 0.12f * plan.Subarachnoid;
+        float stem = plan.Grey - 4, csf = plan.Csf, cistern = 0.8f + 0.13f * plan.Subarachnoid;
         // Suprasellar star and the ring around the midbrain.
         Rod(parts, 0, 8, -20, 0, -6, -16, 8 * cistern, 8 * cistern, csf, PhantomOrgan.Cistern, In, sz: 1.1f);
         Rod(parts, 0, 8, -19, 0, 22, -18, 4 * cistern, 1.5f, csf, PhantomOrgan.Cistern, In);
@@ -154,7 +154,7 @@ internal static class PhantomParts
             Rod(parts, s * 17, -14, -13, s * 19, -30, -9, 2.4f * cistern, 2.4f * cistern, csf, PhantomOrgan.Cistern, In, sz: 0.5f);
             Rod(parts, s * 19, -30, -8, s * 5, -42, -5, 2.6f * cistern, 2.6f * cistern, csf, PhantomOrgan.Cistern, In, sz: 0.5f);
         }
-        Ball(parts, 0, -42, -3, 8 * cistern, 4 * cistern, 7, csf, PhantomOrgan.Cistern, In);
+        Ball(parts, 0, -42, -3, 7 * cistern, 3.5f * cistern, 6, csf, PhantomOrgan.Cistern, In);
         // Midbrain, pons, medulla, cerebellar peduncles.
         for (int s = -1; s <= 1; s += 2)
         {
@@ -193,14 +193,14 @@ internal static class PhantomParts
         {
             float f = v * (s > 0 ? plan.VentricleLeft : plan.VentricleRight), gap = 1.2f;
             float x0 = gap + 2.6f * f;
-            void Tube(float ax, float ay, float az, float bx, float by, float bz, float ra, float rb, float sx = 1) =>
-                parts.Add(new Part(s * ax, ay, az, s * bx, by, bz, ra * f + halo, rb * f + halo, halo > 0 ? 1 : sx, 1, 1, hu, organ, In, soft));
+            void Tube(float ax, float ay, float az, float bx, float by, float bz, float ra, float rb, float sx = 1, float sz = 1) =>
+                parts.Add(new Part(s * ax, ay, az, s * bx, by, bz, ra * f + halo, rb * f + halo, halo > 0 ? 1 : sx, 1, sz, hu, organ, In, soft));
             // Frontal horn, body, atrium, occipital and temporal horns.
-            Tube(x0 + 7 + 2 * f, 27 + 4 * f, 4, x0 + 2, 14, 12, 2.4f, 3.6f);
-            Tube(x0 + 7, 26, 12, x0 + 2.5f, 8, 18, 2.8f, 3.8f);
+            Tube(x0 + 7 + 2 * f, 27 + 4 * f, 4, x0 + 2, 14, 12, 2.4f, 3.6f, 1, 0.8f);
+            Tube(x0 + 7, 26, 12, x0 + 2.5f, 8, 18, 2.8f, 3.8f, 1, 0.75f);
             Tube(x0 + 2, 14, 12, x0 + 2.5f, -2, 21, 3.6f, 3.8f);
-            Tube(x0 + 2.5f, 10, 20, x0 + 6, -18, 25, 3.6f, 4.2f);
-            Tube(x0 + 6, -18, 25, 22 + 2 * f, -38, 18, 4.2f, 5.4f);
+            Tube(x0 + 2.5f, 10, 21, x0 + 6, -18, 25, 3.4f, 4.0f, 1, 0.6f);
+            Tube(x0 + 6, -18, 25, 22 + 2 * f, -38, 18, 4.0f, 5.2f, 1, 0.7f);
             Tube(22 + 2 * f, -38, 18, 26 + f, -44, 6, 5.4f, 5.2f, 1.15f);
             Tube(25 + f, -44, 9, 25 + f, -58 - 8 * f, 6, 5, 1.8f, 1.2f);
             if (halo > 0) continue;

@@ -16,7 +16,7 @@ internal sealed class PhantomPlan
     public int SliceCount;
     public float ScaleX, ScaleY, ScaleZ, OffsetX, OffsetY;
     public float Yaw, Pitch, Roll;
-    public float Skew, Bend;
+    public float Skew, Bend, SylvianLeft, SylvianRight;
 
     // Tissue.
     public float White, Grey, Csf, Bone, SkullThickness, Scalp, Headrest;
@@ -55,40 +55,41 @@ internal sealed class PhantomPlan
         OffsetX = 5 * random.Bell();
         OffsetY = 4 * random.Bell();
         Yaw = 0.055f * random.Bell();
-        Pitch = 0.13f + 0.06f * random.Bell();
+        Pitch = 0.06f + 0.07f * random.Bell();
         Roll = 0.025f * random.Bell();
         Skew = 0.02f * random.Bell();
         Bend = 0.0006f * random.Bell();
+        (SylvianLeft, SylvianRight) = (2.5f * random.Bell(), 2.5f * random.Bell());
         float below = random.Range(66, 76), above = random.Range(78, 88);
         Spacing = random.Pick(4.5f, 5f, 5f, 5f, 5.5f);
         float height = (below + above) * ScaleZ;
         SliceCount = Math.Clamp((int)(height / Spacing) + 1, 26, 36);
         FirstPosition = -below * ScaleZ;
 
-        White = 27 + 1.0f * random.Bell();
-        Grey = White + random.Range(7.5f, 10.5f);
+        White = 29 + 0.8f * random.Bell();
+        Grey = White + random.Range(6.5f, 9f);
         Csf = random.Range(5, 9);
         Bone = random.Range(900, 1300);
         SkullThickness = random.Range(4.8f, 8.5f);
         Scalp = random.Range(3.5f, 7.5f);
         Headrest = random.Chance(0.6) ? random.Range(10, 26) : 0;
-        SulcusDepth = random.Range(13, 20);
+        SulcusDepth = random.Range(14, 22);
         NoiseX = random.Range(0, 64);
         NoiseY = random.Range(0, 64);
         NoiseZ = random.Range(0, 64);
-        PinealCalcified = random.Chance(0.5);
-        PlexusCalcified = random.Chance(0.4);
+        PinealCalcified = random.Chance(0.4);
+        PlexusCalcified = random.Chance(0.3);
         PallidumCalcified = false;
         HasFrontalSinus = random.Chance(0.8);
         SinusDisease = random.Range(0.35f, 0.8f);
         VentricleLeft = random.Range(0.93f, 1.07f);
         VentricleRight = random.Range(0.93f, 1.07f);
         (SulcusWidth, Subarachnoid) = Atrophy
-            ? (random.Range(1.7f, 2.5f) - 0.6f * (Difficulty - 0.5f), random.Range(2.6f, 4.2f) - (Difficulty - 0.5f))
-            : (random.Range(0.30f, 0.75f), random.Range(0.6f, 1.2f));
+            ? (random.Range(1.2f, 1.9f) - 0.5f * (Difficulty - 0.5f), random.Range(2.2f, 3.8f) - (Difficulty - 0.5f))
+            : (random.Range(0.3f, 0.8f), random.Range(0.5f, 1.2f));
         Ventricles = VentriclesEnlarged
             ? random.Range(1.55f, 2.2f) - 0.35f * (Difficulty - 0.5f)
-            : random.Range(0.72f, 1.05f);
+            : random.Range(0.78f, 1.08f);
         Noise = random.Range(1.6f, 3.2f) * (0.6f + 0.8f * Difficulty);
         Streaks = random.Range(0.3f, 1f);
         Cupping = random.Range(0, 5);

@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using Pcrl.Train.Evaluation;
 using static Pcrl.Train.Data.PhantomAnatomy;
@@ -21,6 +22,11 @@ internal sealed partial class PhantomRenderer
     private readonly float[] _toCanonical, _toPhysical;
 
     // One slice of work.
+    private const int GridSide = 26;
+    private readonly float _gridStep;
+    private readonly float[] _bendX = new float[GridSide * GridSide], _bendY = new float[GridSide * GridSide], _foldDepth = new float[GridSide * GridSide];
+    private readonly float[] _lineX = new float[GridSide], _lineY = new float[GridSide], _lineDepth = new float[GridSide];
+    private readonly float[] _rowU, _rowSquare, _rowRatio, _rowLength, _rowDepth;
     private readonly float[] _x, _y, _z, _inside, _tissue, _covered;
     private readonly PlannedLesion? _extra, _subarachnoid, _intraventricular;
     private readonly byte _extraMark, _subarachnoidMark, _intraventricularMark;
@@ -32,11 +38,13 @@ internal sealed partial class PhantomRenderer
         (_plan, _seed, _size) = (plan, seed, size);
         _pixel = plan.FieldOfView / size;
         _half = 0.5f * _pixel / plan.ScaleX + 0.25f;
+        _gridStep = (GridSide - 2f) / size;
         _thick = 0.5f * plan.Spacing / plan.ScaleZ;
         _parts = PhantomParts.Make(plan, seed);
         (_toCanonical, _toPhysical) = Transforms(plan);
         int n = size * size;
         (_x, _y, _z, _inside, _tissue, _covered) = (new float[n], new float[n], new float[n], new float[n], new float[n], new float[n]);
+        (_rowU, _rowSquare, _rowRatio, _rowLength, _rowDepth) = (new float[size], new float[size], new float[size], new float[size], new float[size]);
         for (int i = 0; i < plan.Lesions.Count; i++)
         {
             PlannedLesion lesion = plan.Lesions[i];
@@ -122,22 +130,43 @@ internal sealed partial class PhantomRenderer
 
     private float PhysicalY(int row) => -(row - 0.5f * (_size - 1)) * _pixel - _plan.OffsetY + CentreY * _plan.ScaleY;
 
-    /// <summary>Pixel rectangle that a canonical ball can touch in the slice at height <paramref name="z"/>; false when it touches none.</summary>
-    private bool Bounds(float cx, float cy, float cz, float radius, float z, out int x0, out int x1, out int y0, out int y1)
+    /// <summary>
+    /// Pixel rectangle that an ellipsoid (radii <paramref name="rx"/>, <paramref name="ry"/>, <paramref name="rz"/>) swept from A to B can touch in the slice
+    /// at height <paramref name="z"/>; false when it touches none.
+    /// </summary>
+    private bool Bounds(float ax, float ay, float az, float bx, float by, float bz, float rx, float ry, float rz, float margin, float z,
+        out int x0, out int x1, out int y0, out int y1)
     {
-        float[] m = _toPhysical;
-        float px = m[0] * cx + m[1] * cy + m[2] * cz, py = m[3] * cx + m[4] * cy + m[5] * cz, pz = m[6] * cx + m[7] * cy + m[8] * cz;
-        float r = radius * 1.06f + 1.5f, dz = Max(0, MathF.Abs(pz - z) - _plan.Spacing * 0.6f);
         x0 = x1 = y0 = y1 = 0;
-        if (dz >= r) return false;
-        r = MathF.Sqrt(r * r - dz * dz) + _pixel;
-        float middle = 0.5f * (_size - 1), column = (px + _plan.OffsetX) / _pixel + middle;
-        float row = -(py + _plan.OffsetY - CentreY * _plan.ScaleY) / _pixel + middle, reach = r / _pixel;
-        x0 = Math.Max(0, (int)(column - reach));
-        x1 = Math.Min(_size - 1, (int)(column + reach) + 1);
-        y0 = Math.Max(0, (int)(row - reach));
-        y1 = Math.Min(_size - 1, (int)(row + reach) + 1);
+        var (low, high) = Extent(2, 0.7f * _plan.Spacing);
+        if (z < low || z > high) return false;
+        float middle = 0.5f * (_size - 1);
+        // Bending moves the ellipsoid by about the field's value at its middle.
+        float px = At(0), py = At(1);
+        int column = Math.Clamp((int)(((px + _plan.OffsetX) / _pixel + middle) * _gridStep + 0.5f), 0, GridSide - 1);
+        int row = Math.Clamp((int)((middle - (py + _plan.OffsetY - CentreY * _plan.ScaleY) / _pixel) * _gridStep + 0.5f), 0, GridSide - 1);
+        float bendX = _bendX[row * GridSide + column] * _plan.ScaleX, bendY = _bendY[row * GridSide + column] * _plan.ScaleY;
+        (low, high) = Extent(0, margin);
+        (low, high) = (low - bendX, high - bendX);
+        x0 = Math.Max(0, (int)((low + _plan.OffsetX) / _pixel + middle));
+        x1 = Math.Min(_size - 1, (int)((high + _plan.OffsetX) / _pixel + middle) + 1);
+        (low, high) = Extent(1, margin);
+        (low, high) = (low - bendY, high - bendY);
+        float shift = _plan.OffsetY - CentreY * _plan.ScaleY;
+        y0 = Math.Max(0, (int)(middle - (high + shift) / _pixel));
+        y1 = Math.Min(_size - 1, (int)(middle - (low + shift) / _pixel) + 1);
         return x0 <= x1 && y0 <= y1;
+
+        float At(int axis) => 0.5f * (_toPhysical[axis * 3] * (ax + bx) + _toPhysical[axis * 3 + 1] * (ay + by) + _toPhysical[axis * 3 + 2] * (az + bz));
+
+        (float, float) Extent(int axis, float more)
+        {
+            float a = _toPhysical[axis * 3], b = _toPhysical[axis * 3 + 1], c = _toPhysical[axis * 3 + 2];
+            float from = a * ax + b * ay + c * az, to = a * bx + b * by + c * bz;
+            a *= rx; b *= ry; c *= rz;
+            float reach = MathF.Sqrt(a * a + b * b + c * c) + more;
+            return (Min(from, to) - reach, Max(from, to) + reach);
+        }
     }
 
     private void DrawParts(float z, Span<float> hu, Span<byte> organs, Span<byte> lesions)
@@ -146,9 +175,9 @@ internal sealed partial class PhantomRenderer
         foreach (ref readonly Part part in System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_parts))
         {
             float lx = part.Bx - part.Ax, ly = part.By - part.Ay, lz = part.Bz - part.Az;
-            float flattest = Min(part.Sx, Min(part.Sy, part.Sz));
-            float reach = 0.5f * MathF.Sqrt(lx * lx + ly * ly + lz * lz) + Max(part.Ra, part.Rb) / flattest + part.Soft + (part.Zone == PartZone.InsideSkull ? shift : 0);
-            if (!Bounds((part.Ax + part.Bx) / 2, (part.Ay + part.By) / 2, (part.Az + part.Bz) / 2, reach, z, out int x0, out int x1, out int y0, out int y1)) continue;
+            float radius = Max(part.Ra, part.Rb), margin = 2.5f + _pixel + (part.Zone == PartZone.InsideSkull ? shift : 0);
+            if (!Bounds(part.Ax, part.Ay, part.Az, part.Bx, part.By, part.Bz, radius / part.Sx + part.Soft, radius / part.Sy + part.Soft,
+                radius / part.Sz + part.Soft, margin, z, out int x0, out int x1, out int y0, out int y1)) continue;
             float sx = part.Sx, sy = part.Sy, sz = part.Sz;
             lx *= sx; ly *= sy; lz *= sz;
             float length2 = lx * lx + ly * ly + lz * lz, inverse = length2 > 0 ? 1 / length2 : 0;
@@ -176,7 +205,12 @@ internal sealed partial class PhantomRenderer
                     hu[i] += cover * (value - hu[i]);
                     if (cover >= 0.5f) organs[i] = part.Soft > 0 ? organs[i] : LobeOr(part.Organ, i);
                     if (fluid) _tissue[i] *= 1 - cover;
-                    else if (part.Organ == PhantomOrgan.Bone) _tissue[i] *= 1 - cover;
+                    else if (part.Zone == PartZone.Everywhere)
+                    {
+                        // Bone that juts into the cavity: nothing is painted over it afterwards.
+                        _tissue[i] *= 1 - cover;
+                        _inside[i] *= 1 - cover;
+                    }
                 }
             }
         }
@@ -192,7 +226,7 @@ internal sealed partial class PhantomRenderer
         {
             if (_subarachnoid is null || part.Zone != PartZone.InsideSkull) return value;
             float blood = SubarachnoidShare(_x[i], _y[i], _z[i]);
-            if (blood * cover > 0.45f) lesions[i] = _subarachnoidMark;
+            if (cover >= 0.5f && blood > 0.5f) lesions[i] = _subarachnoidMark;
             return value + blood * (_subarachnoid.Density - value);
         }
         if (_intraventricular is null || part.Organ == PhantomOrgan.FourthVentricle) return value;
@@ -202,7 +236,7 @@ internal sealed partial class PhantomRenderer
         if (!lateral && side != Side.Both) return value;
         float level = _intraventricular.Blobs[0].Y;
         float share = lateral ? Cover(level - _y[i], 2 + _half) : 0.8f;
-        if (share * cover > 0.45f) lesions[i] = _intraventricularMark;
+        if (cover >= 0.5f && share > 0.5f) lesions[i] = _intraventricularMark;
         return value + share * (_intraventricular.Density - value);
     }
 
@@ -211,14 +245,15 @@ internal sealed partial class PhantomRenderer
         if (lesion.Fact.Kind >= LesionKind.Subdural) return;
         bool mass = lesion.Fact.Kind == LesionKind.Haemorrhage;
         float[] tissue = mass ? _inside : _tissue;
-        float rough = lesion.Fact.Kind switch { LesionKind.Calcification => 0.05f, LesionKind.Infarct => 0.13f, _ => 0.10f };
+        float rough = lesion.Fact.Kind switch { LesionKind.Calcification => 0.08f, LesionKind.Infarct => 0.15f, _ => 0.11f };
         float soft = lesion.Fact.Kind switch { LesionKind.Infarct => 1.5f, LesionKind.Calcification => 0, _ => 0.6f };
         foreach (LesionBlob blob in lesion.Blobs)
         {
             float longest = Max(blob.Rx, Max(blob.Ry, blob.Rz));
             float ring = lesion.Oedema;
-            if (!Bounds(blob.X, blob.Y, blob.Z, longest * 1.35f + ring + 3, z, out int x0, out int x1, out int y0, out int y1)) continue;
-            float frequency = 0.33f / MathF.Sqrt(Max(1, longest * 0.12f));
+            float far = longest * 1.35f + ring + 6;
+            if (!Bounds(blob.X, blob.Y, blob.Z, blob.X, blob.Y, blob.Z, far, far, far, _pixel, z, out int x0, out int x1, out int y0, out int y1)) continue;
+            float frequency = Min(1.6f, 7 / longest);
             for (int row = y0; row <= y1; row++)
             {
                 int i = row * _size + x0;
@@ -276,13 +311,14 @@ internal sealed partial class PhantomRenderer
         float grain = _plan.Noise * Min(1.6f, Max(0.75f, 1.1f / MathF.Sqrt(_pixel + 0.2f)));
         PhantomNoise.AddGrain(hu, _size, grain, _pixel, random);
         if (_plan.Headrest > 0) DrawHeadrest(hu);
-        for (int i = 0; i < hu.Length; i++) hu[i] = Max(-1024, hu[i] + _plan.Offset);
+        TensorPrimitives.Add(hu, _plan.Offset, hu);
+        TensorPrimitives.Max(hu, -1024f, hu);
     }
 
     private void DrawHeadrest(Span<float> hu)
     {
         // A shallow bowl behind the head: an arc of a circle in pixels of the field of view.
-        float bottom = 0.5f * _plan.FieldOfView - 1, radius = 130, centre = bottom - radius - 16 + _plan.Headrest;
+        float radius = 150, centre = 0.5f * _plan.FieldOfView - radius - 10 + _plan.Headrest;
         for (int row = _size / 2; row < _size; row++)
         {
             float dy = (row - 0.5f * (_size - 1)) * _pixel - centre;
@@ -292,7 +328,7 @@ internal sealed partial class PhantomRenderer
                 if (hu[i] > -700) continue;
                 float dx = (column - 0.5f * (_size - 1)) * _pixel;
                 float cover = Sheet(MathF.Sqrt(dx * dx + dy * dy) - radius, 1.3f, 0.5f * _pixel);
-                if (cover > 0) hu[i] += cover * (320 - hu[i]);
+                if (cover > 0) hu[i] += cover * (700 - hu[i]);
             }
         }
     }

@@ -149,6 +149,7 @@ internal static class PhantomText
         ];
         var free = order.Where(r => !touched.Contains(r)).ToList();
         int start = random.Below(free.Count - 2), count = random.Pick(2, 3);
+        if (!touched.Contains(BrainRegion.Temporal) && !touched.Contains(BrainRegion.Occipital) && random.Chance(0.2)) return "余双侧颞枕叶密度未见异常";
         return $"余双侧{string.Join('、', free.Skip(start).Take(count).Select(r => Names[r]))}未见{random.Pick("异常密度影", "明显异常密度")}";
     }
 
@@ -162,7 +163,7 @@ internal static class PhantomText
 
     private static string Midline(FindingFacts facts, PhantomRandom random) => facts.Midline switch
     {
-        MidlineShift.None => random.Pick("中线结构居中", "中线结构无移位", "中线居中", "大脑镰居中，中线结构无移位", "中线结构居中"),
+        MidlineShift.None => random.Pick("中线结构居中", "中线结构无移位", "中线居中", "大脑镰居中，中线结构无移位", "中线结构居中", "大脑镰、小脑幕未见增厚，中线结构居中"),
         MidlineShift.Left => random.Pick("中线结构左移", "中线结构向左侧移位", "大脑镰及中线结构向左移位"),
         _ => random.Pick("中线结构右移", "中线结构向右侧移位", "大脑镰及中线结构向右移位"),
     };

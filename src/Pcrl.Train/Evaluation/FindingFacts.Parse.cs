@@ -46,7 +46,7 @@ public sealed partial record FindingFacts
             if (Negation().IsMatch(clause)) continue;
             if (clause.Contains('窦'))
             {
-                if (Regex.IsMatch(clause, "增厚|软组织|增高|积液|炎|低密度|高密度")) sinusitis ??= SideOf(clause);
+                if (Regex.IsMatch(clause, "增厚|软组织|增高|积液|炎|低密度|高密度")) sinusitis ??= SideOf(clause) is var s && s == Side.Midline ? Side.Both : s;
                 continue;
             }
             bool dense = Density().IsMatch(clause);
@@ -73,7 +73,7 @@ public sealed partial record FindingFacts
     {
         int left = clause.IndexOf('左'), right = clause.IndexOf('右');
         if (left >= 0 != right >= 0) return left >= 0 ? Side.Left : Side.Right;
-        return Side.Both;
+        return left >= 0 || clause.Contains('双') && !clause.Contains("双凸") || clause.Contains('两') ? Side.Both : Side.Midline;
     }
 
     private static IEnumerable<LesionFact> Lesion(string clause)
@@ -120,6 +120,8 @@ public sealed partial record FindingFacts
             };
             found.Add(new LesionFact(intra, region, region == BrainRegion.BrainStem ? Side.Midline : side));
         }
+        // Blood of no stated place, as labels without a place give it.
+        if (found.Count == 0 && clause.Contains("脑实质")) found.Add(new LesionFact(intra, BrainRegion.None, side));
         return found;
     }
 
