@@ -19,14 +19,14 @@ internal sealed class TrunkStage(PcrlModel model) : IDisposable
     private readonly Linear _earlyHead = Head(model.Shape.Visual.FeatureChannels / 2, TrunkTargets.All.Count);
     private readonly Linear _organHead = nn.Linear(model.Shape.Visual.FeatureChannels / 2, TrunkTargets.OrganCount);
 
-    public void Run(FitConfig fit, IReadOnlyList<TrainingStudy> studies, int seed, IProgress<StageProgress> progress, CancellationToken cancellation)
+    public double Run(FitConfig fit, IReadOnlyList<TrainingStudy> studies, int seed, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         var random = new Random(seed);
         var ill = studies.SelectMany((study, s) => Enumerable.Range(0, study.Labels.Length / SliceLabels.Count)
             .Where(k => HasLesion(study, k)).Select(k => (s, k))).ToArray();
         var heads = new[] { _sliceHead, _cellHead, _earlyHead, _organHead };
         model.train();
-        FitLoop.Run("trunk", fit, [.. model.Trunk.parameters(), .. heads.SelectMany(h => h.parameters())], _ =>
+        return FitLoop.Run("trunk", fit, [.. model.Trunk.parameters(), .. heads.SelectMany(h => h.parameters())], _ =>
         {
             // Half of the slices show a lesion: at their natural rate most steps would teach the trunk what health looks like.
             var picks = Enumerable.Range(0, fit.Batch).Select(i => i % 2 == 0 && ill.Length > 0

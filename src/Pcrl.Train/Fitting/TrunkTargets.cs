@@ -71,7 +71,7 @@ internal sealed class TrunkTargets
     public (Tensor Lesions, Tensor Organs) OfCells(
         IReadOnlyList<TrainingStudy> studies, (int Study, int Slice)[] picks, SliceAugmentation.Move[] moves, int height)
     {
-        const int side = LesionCells.Side;
+        const int side = SliceRaster.Side;
         int enough = Math.Max(1, side * side / height / height / 32); // raster cells that make a lesion visible in an output cell
         var lesions = new float[picks.Length * height * height * Count];
         var organs = new long[picks.Length * height * height];
@@ -92,9 +92,9 @@ internal sealed class TrunkTargets
                     if ((uint)column >= side || (uint)row >= side)
                         continue;
                     int cell = y * height / side * height + x * height / side;
-                    if (study.Cells[start + row * side + column] is > 0 and var label)
+                    if (study.Raster.Lesions[start + row * side + column] is > 0 and var label)
                         labelCounts[cell, label - 1]++;
-                    organCounts[cell, study.Organs[start + row * side + column]]++;
+                    organCounts[cell, study.Raster.Organs[start + row * side + column]]++;
                 }
             }
             for (int cell = 0; cell < height * height; cell++)

@@ -4,7 +4,7 @@ using Pcrl.Runtime;
 namespace Pcrl.Train.Data;
 
 /// <summary>The cache of prepared studies between stages. Not an exchange format: it is made anew whenever anything before it changes.</summary>
-internal static class StudyFile
+internal static class StudyCache
 {
     public static void Save(string path, IReadOnlyList<TrainingStudy> studies) => AtomicFile.Write(path, stream =>
     {
@@ -15,8 +15,8 @@ internal static class StudyFile
             writer.Write(study.Seed);
             Bytes(writer, study.Slices);
             Bytes(writer, study.Labels);
-            Bytes(writer, study.Cells);
-            Bytes(writer, study.Organs);
+            Bytes(writer, study.Raster.Lesions);
+            Bytes(writer, study.Raster.Organs);
             Strings(writer, study.Findings);
             Strings(writer, study.KeyPhrases);
         }
@@ -31,7 +31,8 @@ internal static class StudyFile
             using var reader = new BinaryReader(stream, Encoding.UTF8);
             var studies = new List<TrainingStudy>();
             for (int count = reader.ReadInt32(); studies.Count < count;)
-                studies.Add(new TrainingStudy(reader.ReadUInt64(), Bytes(reader), Bytes(reader), Bytes(reader), Bytes(reader), Strings(reader), Strings(reader)));
+                studies.Add(new TrainingStudy(reader.ReadUInt64(), Bytes(reader), Bytes(reader),
+                    new SliceRaster(Bytes(reader), Bytes(reader)), Strings(reader), Strings(reader)));
             return studies;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
