@@ -1,3 +1,4 @@
+using Pcrl.Runtime.Bundles;
 using System.Text.Json;
 using Pcrl.Convert;
 using Pcrl.Runtime.Language;
@@ -44,7 +45,7 @@ internal static class LanguageGoldens
         long[] expected = golden.Integers("out.prefix.greedy_ids");
         var options = new SamplingOptions { Temperature = 0, MaxTokens = expected.Length };
         string text = "";
-        foreach (var piece in model.GenerateAsync(new Prompt("", ""), prefix, options).ToBlockingEnumerable())
+        foreach (var piece in model.GenerateAsync(new PromptTemplate("", ""), prefix, options).ToBlockingEnumerable())
             text += piece.Text;
         Assert.Equal(model.Detokenize([.. expected.Select(t => (int)t)]), text);
     });

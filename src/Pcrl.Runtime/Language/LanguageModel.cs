@@ -154,7 +154,7 @@ public sealed unsafe class LanguageModel : IDisposable
     /// <param name="visualTokens">[visual tokens, width], row-major; may be empty.</param>
     /// <returns>[head + visual tokens + tail, width] and the number of text tokens.</returns>
     /// <exception cref="ArgumentException">The visual tokens have another width.</exception>
-    public (float[] Embeddings, int TextTokens) Assemble(Prompt prompt, ReadOnlySpan<float> visualTokens)
+    public (float[] Embeddings, int TextTokens) Assemble(PromptTemplate prompt, ReadOnlySpan<float> visualTokens)
     {
         if (visualTokens.Length % Width != 0)
             throw new ArgumentException($"{visualTokens.Length} values are no whole visual tokens of width {Width}", nameof(visualTokens));
@@ -173,7 +173,7 @@ public sealed unsafe class LanguageModel : IDisposable
     /// <exception cref="InputException">The prompt does not fit the context, an option is out of range, or the model gives no finite logits.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public async IAsyncEnumerable<GeneratedPiece> GenerateAsync(
-        Prompt prompt, ReadOnlyMemory<float> visualTokens, SamplingOptions sampling, [EnumeratorCancellation] CancellationToken cancellation = default)
+        PromptTemplate prompt, ReadOnlyMemory<float> visualTokens, SamplingOptions sampling, [EnumeratorCancellation] CancellationToken cancellation = default)
     {
         var sampler = new Sampler(sampling);
         var (embeddings, promptTokens) = Assemble(prompt, visualTokens.Span);

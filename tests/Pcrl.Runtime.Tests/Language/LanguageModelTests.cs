@@ -22,13 +22,13 @@ public sealed class TinyModel : IDisposable
 
 public sealed class LanguageModelTests(TinyModel shared) : IClassFixture<TinyModel>
 {
-    private static readonly Prompt Prompt = new(TinyLlm.Bos + TinyLlm.Image, "脑室 report:");
+    private static readonly PromptTemplate Prompt = new(TinyLlm.Bos + TinyLlm.Image, "脑室 report:");
     private readonly LanguageModel _model = shared.Model;
 
     private static float[] Visual(int count = 4) => [.. Enumerable.Range(0, count * TinyLlm.Width).Select(i => MathF.Sin(i))];
 
     private async Task<(List<string> Pieces, GenerationSummary Summary)> Generate(
-        SamplingOptions sampling, float[]? visual = null, Prompt? prompt = null, CancellationToken cancellation = default)
+        SamplingOptions sampling, float[]? visual = null, PromptTemplate? prompt = null, CancellationToken cancellation = default)
     {
         var pieces = new List<string>();
         GenerationSummary? summary = null;
@@ -175,7 +175,7 @@ public sealed class LanguageModelTests(TinyModel shared) : IClassFixture<TinyMod
     public async Task Input_that_does_not_fit_is_refused()
     {
         await Assert.ThrowsAsync<InputException>(() => Generate(new SamplingOptions(), Visual(300)));
-        await Assert.ThrowsAsync<InputException>(() => Generate(new SamplingOptions(), [], new Prompt("", "")));
+        await Assert.ThrowsAsync<InputException>(() => Generate(new SamplingOptions(), [], new PromptTemplate("", "")));
         await Assert.ThrowsAsync<InputException>(() => Generate(new SamplingOptions { TopP = 2 }));
         await Assert.ThrowsAsync<InputException>(() => Generate(new SamplingOptions(), [.. Visual().Select(_ => float.NaN)]));
         await Assert.ThrowsAsync<ArgumentException>(() => Generate(new SamplingOptions(), new float[TinyLlm.Width + 1]));

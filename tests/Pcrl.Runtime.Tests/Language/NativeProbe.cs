@@ -1,3 +1,4 @@
+using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
 
 namespace Pcrl.Runtime.Tests.Language;
@@ -14,7 +15,7 @@ internal static class NativeProbe
             {
                 using var model = LanguageModel.Load(path, new LanguageOptions { Threads = 1, ContextLength = 64 });
                 var options = new SamplingOptions { MaxTokens = 3 };
-                foreach (var _ in model.GenerateAsync(new Prompt("<|begin_of_text|>脑室", "a1 \n"), new float[model.Width], options).ToBlockingEnumerable())
+                foreach (var _ in model.GenerateAsync(new PromptTemplate("<|begin_of_text|>脑室", "a1 \n"), new float[model.Width], options).ToBlockingEnumerable())
                 {
                 }
                 Console.WriteLine("done");
