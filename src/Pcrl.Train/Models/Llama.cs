@@ -31,6 +31,9 @@ public sealed class Llama : Module
     /// <summary>Embeddings of token ids: [B, T] (int64) → [B, T, D].</summary>
     public Tensor Embed(Tensor tokens) => model.Embed(tokens);
 
+    /// <summary>Embeddings of all tokens: [V, D].</summary>
+    public Tensor EmbeddingTable => model.EmbeddingTable;
+
     /// <summary>Final hidden states (after the last norm): [B, T, D] → [B, T, D], causal.</summary>
     /// <param name="embeddings">Token or visual embeddings.</param>
     /// <param name="cache">Keys and values of the positions before; the new ones are added. Null: positions start at 0.</param>
@@ -90,6 +93,8 @@ internal sealed class LlamaTrunk : Module
         RegisterComponents();
     }
 
+    public Tensor EmbeddingTable => embed_tokens.weight;
+
     public Tensor Embed(Tensor tokens) => embed_tokens.forward(tokens);
 
     public Tensor Hidden(Tensor x, KeyValueCache? cache)
@@ -105,7 +110,7 @@ internal sealed class LlamaTrunk : Module
 /// <summary>Rows of a table by id. (TorchSharp's Embedding would do; the initial scale is ours.)</summary>
 internal sealed class TokenEmbedding : Module<Tensor, Tensor>
 {
-    private readonly Parameter weight;
+    internal readonly Parameter weight;
 
     public TokenEmbedding(int rows, int width)
         : base(nameof(TokenEmbedding))
