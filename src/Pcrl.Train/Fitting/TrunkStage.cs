@@ -27,7 +27,7 @@ internal sealed class TrunkStage(PcrlModel model) : IDisposable
     /// <param name="progress">Told after every step.</param>
     /// <param name="cancellation">Looked at before every step.</param>
     public double Run(
-        FitConfig fit, IReadOnlyList<TrainingStudy> phantoms, IReadOnlyList<TrainingStudy> scans, int seed,
+        TrunkFitConfig fit, IReadOnlyList<TrainingStudy> phantoms, IReadOnlyList<TrainingStudy> scans, int seed,
         IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         var random = new Random(seed);
@@ -52,7 +52,7 @@ internal sealed class TrunkStage(PcrlModel model) : IDisposable
             var moves = picks.Select(_ => aug ? SliceAugmentation.Move.Draw(random) : new SliceAugmentation.Move(1, 0, 0, 0, 1, 0)).ToArray();
             var slices = Slices(studies, picks, model.Shape.Visual.ImageSize);
             if (aug) slices = SliceAugmentation.Apply(slices, moves);
-            return Loss(model.TrunkStages(slices), studies, picks, moves);
+            return Loss(model.TrunkStages(slices, fit.Bfloat16 ? ScalarType.BFloat16 : ScalarType.Float32), studies, picks, moves);
         }, progress, cancellation);
     }
 

@@ -22,7 +22,7 @@ public sealed class MiniTrainingTests : IDisposable
         Visual = new VisualConfig { ImageSize = 32, Block = "basic", Depths = [1, 1], Width = 4, Grid = 4 },
         Language = new LlamaConfig { HiddenSize = 16, IntermediateSize = 32, NumHiddenLayers = 1, NumAttentionHeads = 2, NumKeyValueHeads = 1 },
         Lora = new LoraConfig { R = 2 },
-        TrunkFit = Two,
+        TrunkFit = new TrunkFitConfig { Steps = 2, Batch = 2 },
         LanguageFit = Two,
         ReportFit = Two,
     };
