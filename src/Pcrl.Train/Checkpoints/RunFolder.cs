@@ -103,6 +103,24 @@ public sealed class RunFolder
     /// <exception cref="InputException">The folder cannot be written.</exception>
     public void SaveMetrics(JsonObject metrics) => WriteText(MetricsPath, metrics.ToJsonString(Json));
 
+    /// <summary>Reads <c>metrics.json</c>.</summary>
+    /// <exception cref="InputException">Missing (the run is not finished) or not JSON.</exception>
+    public JsonObject ReadMetrics()
+    {
+        try
+        {
+            return JsonNode.Parse(File.ReadAllBytes(MetricsPath))?.AsObject() ?? throw new InputException(MetricsPath, "holds no metrics");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(MetricsPath, $"cannot be read: is the run finished? ({e.Message})", e);
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            throw new InputException(MetricsPath, "is not a JSON object", e);
+        }
+    }
+
     /// <summary>Opens a run for use: the model in evaluation mode, its weights bit for bit those that were saved.</summary>
     /// <exception cref="InputException">Something is missing, unreadable or does not fit together.</exception>
     public TrainedRun Load()

@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+
 namespace Pcrl.Train.Evaluation;
 
 /// <summary>What to evaluate, and how.</summary>
@@ -76,7 +78,8 @@ public static class Evaluator
         if (request.Train is { Count: > 0 } train)
             systems.AddRange(BaselineSystems(cases, train, request.Tokenisations[0]));
 
-        var metrics = request.Tokenisations.Select(t => (t.Name, Metrics: new TextMetrics(t, cases.References))).ToList();
+        var alignments = new ConcurrentDictionary<(string, string), MeteorCounts>();
+        var metrics = request.Tokenisations.Select(t => (t.Name, Metrics: new TextMetrics(t, cases.References, alignments))).ToList();
         var trained = request.Train?.Select(Squeeze).ToHashSet();
         var resampling = request.Resamples > 0 ? new Resampling(cases.Ids.Count, request.Resamples, request.Seed) : null;
         List<(string Tokens, Measure Measure)>? first = null;

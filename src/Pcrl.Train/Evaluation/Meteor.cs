@@ -16,14 +16,16 @@ internal sealed class Meteor
     private readonly string[] _names;
     private readonly NgramVocabulary _vocabulary = new();
     private readonly List<bool> _isFunction = [];
-    private readonly ConcurrentDictionary<(string, string), MeteorCounts> _known = new();
+    private readonly ConcurrentDictionary<(string Hypothesis, string Reference), MeteorCounts> _known;
     private readonly string[][][] _references;
     private readonly int[][][] _referenceIds;
 
     /// <param name="name">Name of the variant; the mean over items gets it with <c>-mean</c>.</param>
     /// <param name="references">Words of the references of every case, lower-case.</param>
-    public Meteor(string name, IReadOnlyList<string[][]> references)
+    /// <param name="known">Alignments found before, by the words of both texts: variants and tokenisations often come to the same words.</param>
+    public Meteor(string name, IReadOnlyList<string[][]> references, ConcurrentDictionary<(string Hypothesis, string Reference), MeteorCounts> known)
     {
+        _known = known;
         _names = [name, name + "-mean"];
         _references = [.. references];
         _referenceIds = [.. references.Select(texts => texts.Select(Ids).ToArray())];

@@ -112,7 +112,7 @@ internal static class MeteorAligner
             var result = steps[s].Result;
             keys.Add(new UInt128((ulong)(uint)(int.MaxValue - result.Matches) << 32 | (uint)result.Chunks, (ulong)(uint)result.Distance << 32 | (uint)s));
         }
-        keys.Sort();
+        System.Runtime.InteropServices.CollectionsMarshal.AsSpan(keys).Sort();
         return keys.Take(Beam).Select(key => (int)(uint)(ulong)key);
     }
 }

@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+
 namespace Pcrl.Train.Evaluation;
 
 /// <summary>
@@ -17,15 +19,22 @@ public sealed class TextMetrics
     /// <param name="tokenisation">How texts are cut.</param>
     /// <param name="references">The references of every case, at least one each.</param>
     public TextMetrics(Tokenisation tokenisation, IReadOnlyList<IReadOnlyList<string>> references)
+        : this(tokenisation, references, new ConcurrentDictionary<(string, string), MeteorCounts>())
+    {
+    }
+
+    /// <summary>Shares METEOR's alignments with other tokenisations: they are the slowest part.</summary>
+    internal TextMetrics(
+        Tokenisation tokenisation, IReadOnlyList<IReadOnlyList<string>> references, ConcurrentDictionary<(string Hypothesis, string Reference), MeteorCounts> alignments)
     {
         _tokenisation = tokenisation;
         string[][][] words = [.. references.Select(texts => texts.Select(tokenisation.Cut).ToArray())];
         _references = [.. words.Select(texts => texts.Select(text => _vocabulary.Tokens(text)).ToArray())];
         _referenceNgrams = [.. _references.Select(texts => texts.Select(_vocabulary.CountNgrams).ToArray())];
         _cider = new Cider(_vocabulary, _referenceNgrams);
-        _meteor = new Meteor("METEOR-raw", [.. words.Select(texts => texts.Select(LowerCase).ToArray())]);
+        _meteor = new Meteor("METEOR-raw", [.. words.Select(texts => texts.Select(LowerCase).ToArray())], alignments);
         if (tokenisation.TokensAreText)
-            _normalisedMeteor = new Meteor("METEOR", [.. words.Select(texts => texts.Select(Normalise).ToArray())]);
+            _normalisedMeteor = new Meteor("METEOR", [.. words.Select(texts => texts.Select(Normalise).ToArray())], alignments);
     }
 
     /// <summary>Scores one system.</summary>

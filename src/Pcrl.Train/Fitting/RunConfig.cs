@@ -1,3 +1,4 @@
+using Pcrl.Runtime.Language;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -75,6 +76,9 @@ public sealed record RunConfig
     /// <summary>Name of the model.</summary>
     public string Name { get; init; } = "mini";
 
+    /// <summary>One sentence on what the model is and what it is not; stands in its bundle.</summary>
+    public string Description { get; init; } = "";
+
     /// <summary>Seed of every random choice of the run but the phantoms.</summary>
     public int Seed { get; init; } = 1;
 
@@ -98,7 +102,7 @@ public sealed record RunConfig
     public VisualConfig Visual { get; init; } = new();
 
     /// <summary>LLM; its vocabulary is the tokenizer's whatever stands here.</summary>
-    public LlamaConfig Language { get; init; } = new();
+    public LlmConfig Language { get; init; } = new();
 
     /// <summary>Adapters.</summary>
     public LoraConfig Lora { get; init; } = new();

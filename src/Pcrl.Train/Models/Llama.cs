@@ -1,3 +1,4 @@
+using Pcrl.Runtime.Language;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -16,7 +17,7 @@ public sealed class Llama : Module
 
     /// <param name="config">Dimensions.</param>
     /// <param name="lora">Adapters; null for none.</param>
-    public Llama(LlamaConfig config, LoraConfig? lora)
+    public Llama(LlmConfig config, LoraConfig? lora)
         : base(nameof(Llama))
     {
         Config = config;
@@ -26,7 +27,7 @@ public sealed class Llama : Module
     }
 
     /// <summary>Dimensions.</summary>
-    public LlamaConfig Config { get; }
+    public LlmConfig Config { get; }
 
     /// <summary>Embeddings of token ids: [B, T] (int64) → [B, T, D].</summary>
     public Tensor Embed(Tensor tokens) => model.Embed(tokens);
@@ -81,9 +82,9 @@ internal sealed class LlamaTrunk : Module
     private readonly TokenEmbedding embed_tokens;
     private readonly ModuleList<LlamaLayer> layers;
     private readonly RmsNorm norm;
-    private readonly LlamaConfig _config;
+    private readonly LlmConfig _config;
 
-    public LlamaTrunk(LlamaConfig config, LoraConfig? lora)
+    public LlamaTrunk(LlmConfig config, LoraConfig? lora)
         : base(nameof(LlamaTrunk))
     {
         _config = config;

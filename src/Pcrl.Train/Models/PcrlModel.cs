@@ -1,3 +1,4 @@
+using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Vision;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -9,7 +10,7 @@ namespace Pcrl.Train.Models;
 /// <param name="Visual">The visual path; its token width is the LLM's hidden size.</param>
 /// <param name="Language">The LLM.</param>
 /// <param name="Lora">Its adapters.</param>
-public sealed record ModelShape(VisualConfig Visual, LlamaConfig Language, LoraConfig Lora);
+public sealed record ModelShape(VisualConfig Visual, LlmConfig Language, LoraConfig Lora);
 
 /// <summary>What the frozen trunk makes of slices: all that the trained branches see of them.</summary>
 /// <param name="Pooled">P, global average pool: [N, C].</param>

@@ -1,4 +1,5 @@
 using Pcrl.Train.Evaluation;
+using Pcrl.Train.Text;
 
 namespace Pcrl.Train.Tests.Evaluation;
 
@@ -70,6 +71,17 @@ public sealed class TextMetricsTests
     {
         string[] words = [.. expected.Split(' ').SelectMany(word => word[0] > '\u3000' ? word.EnumerateRunes().Select(r => r.ToString()) : [word is "“" or "”" ? "\"" : word])];
         Assert.Equal(words, MeteorText.Normalise(text));
+    }
+
+    [Fact]
+    public void Tokens_of_a_language_model_are_compared_by_id_and_have_no_normalised_METEOR()
+    {
+        string[] texts = ["双侧基底节区见低密度影。", "脑沟增宽，脑回变小。"];
+        var tokenisation = Tokenisation.Llama(new Tokenizer(BytePairTrainer.Train(texts, new TokenizerConfig { Tokens = 262 })));
+        var measures = new TextMetrics(tokenisation, [[texts[0]], [texts[1]]]).Score(texts);
+        Assert.Equal(1, measures.Single(m => m.Names.Contains("ROUGE-L")).Total()[0], 9);
+        Assert.DoesNotContain(measures, m => m.Names.Contains("METEOR"));
+        Assert.Contains(measures, m => m.Names.Contains("METEOR-raw"));
     }
 
     [Fact]
