@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Fitting;
@@ -20,7 +21,7 @@ public sealed class MiniTrainingTests : IDisposable
         Phantoms = new PhantomConfig { Training = 3, HeldOut = 2, ImageSize = 64, Wordings = 2 },
         Tokenizer = new TokenizerConfig { Tokens = 300 },
         Visual = new VisualConfig { ImageSize = 32, Block = "basic", Depths = [1, 1], Width = 4, Grid = 4 },
-        Language = new LlamaConfig { HiddenSize = 16, IntermediateSize = 32, NumHiddenLayers = 1, NumAttentionHeads = 2, NumKeyValueHeads = 1 },
+        Language = new LlmConfig { HiddenSize = 16, IntermediateSize = 32, NumHiddenLayers = 1, NumAttentionHeads = 2, NumKeyValueHeads = 1 },
         Lora = new LoraConfig { R = 2 },
         TrunkFit = new TrunkFitConfig { Steps = 2, Batch = 2 },
         LanguageFit = Two,

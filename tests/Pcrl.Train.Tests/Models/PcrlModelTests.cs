@@ -1,4 +1,5 @@
 using Pcrl.Runtime.Bundles;
+using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Models;
@@ -16,7 +17,7 @@ public class PcrlModelTests
 
     private static readonly ModelShape Shape = new(
         new VisualConfig { ImageSize = 64, Block = "basic", Depths = [1, 1, 1], Width = 4, Grid = 4, TokenWidth = 16 },
-        new LlamaConfig { VocabSize = Data.Count, HiddenSize = 16, IntermediateSize = 32, NumHiddenLayers = 2, NumAttentionHeads = 4, NumKeyValueHeads = 2 },
+        new LlmConfig { VocabSize = Data.Count, HiddenSize = 16, IntermediateSize = 32, NumHiddenLayers = 2, NumAttentionHeads = 4, NumKeyValueHeads = 2 },
         new LoraConfig { R = 2 });
 
     private static PcrlModel Create(ModelShape? shape = null)
