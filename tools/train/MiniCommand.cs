@@ -35,7 +35,7 @@ internal static class MiniCommand
             ["program"] = typeof(RunFolder).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion,
             ["config"] = JsonNode.Parse(config.ToJson()),
         };
-        var score = MiniTraining.Run(config, folder, provenance, new ConsoleProgress(), cancellation);
+        var score = MiniTraining.Run(config, folder, parsed.GetValue(CtIch), provenance, new ConsoleProgress(), cancellation);
         Console.Write(score.Model.Table(score.Baseline));
         Console.WriteLine($"run folder: {folder.Path}");
 
