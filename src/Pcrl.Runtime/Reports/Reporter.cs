@@ -134,6 +134,7 @@ public sealed class Reporter : IDisposable
             Model = Manifest.Model,
             Slices = [.. study.Selection.Slices.Select(s => new ReportSlice(s.Index, s.Source, s.Layer, s.Level, s.Reason))],
             SetAside = study.Study.SetAside,
+            Notes = study.Study.Notes,
             VisualTokens = summary!.VisualTokens,
             PromptTokens = summary.PromptTokens,
             GeneratedTokens = summary.GeneratedTokens,
