@@ -12,6 +12,9 @@ internal sealed unsafe class CpuConvolution : Layer
     /// <summary>Tiles per block: as many rows as share one pass of a weight panel through the second-level cache.</summary>
     private const int TilesPerBlock = 16;
 
+    /// <summary>Weights up to this size stay in the second-level cache.</summary>
+    private const long ResidentBytes = 384 << 10;
+
     private readonly CpuDevice _device;
     private readonly int _groups;
     private readonly WeightOrder _order;
@@ -21,6 +24,7 @@ internal sealed unsafe class CpuConvolution : Layer
     private readonly Part[] _parts;
     private readonly NativeBuffer _zeros; // what a tap in the padding reads
     private readonly Action<int, int> _work;
+    private readonly long _ahead; // see TileJob
 
     private float* _input;
     private float* _output;
@@ -37,6 +41,7 @@ internal sealed unsafe class CpuConvolution : Layer
         _gathers = gathers;
         _zeros = new NativeBuffer(order.Depth * sizeof(float));
         _work = Work;
+        _ahead = op is Conv2d { Kernel: (1, 1), Stride: (1, 1), Padding: (0, 0) } ? (long)Tile.Rows(device.VectorBits) * input.C : 0;
         int tileColumns = Tile.Columns(device.VectorBits);
         _weights = new PackedWeights[gathers.Length * groups];
         int groupWeights = weight.Length / groups;
@@ -106,21 +111,26 @@ internal sealed unsafe class CpuConvolution : Layer
         float** source = (float**)(target + padded);
         Resolve(gather, part, padded, source, target);
         var job = new TileJob { SourceStride = padded, Taps = taps, Depth = _order.Depth, Relu = _relu };
-        for (int panel = part.FirstPanel; panel < part.EndPanel; panel++)
-        {
-            int firstColumn = panel * tileColumns, columns = Math.Min(tileColumns, _order.Columns - firstColumn);
-            long column = (long)part.Group * _order.Columns + firstColumn;
-            job.Weight = weights.Panel(panel);
-            job.Bias = weights.Bias(panel);
-            job.Output = _output + column;
-            job.Residual = _residual == null ? null : _residual + column;
-            for (int row = 0; row < part.Rows; row += tileRows)
+        // Either all panels stay in the second-level cache while the rows go by and are written whole, or all rows of the part do.
+        bool rowsOutside = weights.Panels * weights.PanelSize * sizeof(float) <= ResidentBytes;
+        int outerStep = rowsOutside ? tileRows : part.Rows;
+        for (int outer = 0; outer < part.Rows; outer += outerStep)
+            for (int panel = part.FirstPanel; panel < part.EndPanel; panel++)
             {
-                job.Source = source + row;
-                job.Target = target + row;
-                Tile.Run(_device.VectorBits, job, Math.Min(tileRows, part.Rows - row), columns);
+                int firstColumn = panel * tileColumns, columns = Math.Min(tileColumns, _order.Columns - firstColumn);
+                long column = (long)part.Group * _order.Columns + firstColumn;
+                job.Weight = weights.Panel(panel);
+                job.Bias = weights.Bias(panel);
+                job.Output = _output + column;
+                job.Residual = _residual == null ? null : _residual + column;
+                job.Ahead = panel == part.FirstPanel ? _ahead : 0;
+                for (int row = outer, end = Math.Min(part.Rows, outer + outerStep); row < end; row += tileRows)
+                {
+                    job.Source = source + row;
+                    job.Target = target + row;
+                    Tile.Run(_device.VectorBits, job, Math.Min(tileRows, part.Rows - row), columns);
+                }
             }
-        }
     }
 
     /// <summary>Turns the gather's pixel numbers into addresses for the rows of one part; rows beyond its end repeat the last one.</summary>
