@@ -20,6 +20,8 @@ public sealed class GoldenTests(ITestOutputHelper output)
         ["pooling"] = [("kernels", KernelGoldens.Pooling)],
         ["adamw_mlp"] = [("TorchSharp", TorchGoldens.AdamW)],
         ["lm_cross_entropy"] = [("TorchSharp", TorchGoldens.LanguageModelCrossEntropy)],
+        ["jieba_cut"] = [("JiebaSegmenter", JiebaGolden.Run)],
+        ["nlg_metrics"] = [("TextMetrics", MetricsGolden.Run)],
     };
 
     public static IEnumerable<object[]> Cases => Directory.EnumerateDirectories(Root)

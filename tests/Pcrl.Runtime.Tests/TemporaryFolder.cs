@@ -7,5 +7,12 @@ internal sealed class TemporaryFolder : IDisposable
 
     public string File(string name) => System.IO.Path.Combine(Path, name);
 
+    /// <summary>Writes a file, and the folders it lies in.</summary>
+    public void Write(string name, byte[] bytes)
+    {
+        Directory.CreateDirectory(System.IO.Path.GetDirectoryName(File(name))!);
+        System.IO.File.WriteAllBytes(File(name), bytes);
+    }
+
     public void Dispose() => Directory.Delete(Path, recursive: true);
 }

@@ -67,6 +67,8 @@ internal ref struct DicomElements(string path, ReadOnlySpan<byte> data, int star
         }
     }
 
+    public static InputException Truncated(string path) => new(path, "the DICOM file is truncated or damaged");
+
     private uint Header(bool isExplicit, out bool unknown, out uint length)
     {
         var head = Take(8);
@@ -100,7 +102,7 @@ internal ref struct DicomElements(string path, ReadOnlySpan<byte> data, int star
     {
         if (count > _data.Length - Position)
         {
-            throw new InputException(path, "the DICOM file is truncated or damaged");
+            throw Truncated(path);
         }
         Position += (int)count;
     }
@@ -113,7 +115,7 @@ internal readonly record struct DicomElement(uint Tag, int Offset, int Length);
 internal static class DicomTag
 {
     public const uint
-        TransferSyntax = 0x00020010, ImageType = 0x00080008, SopClass = 0x00080016, Modality = 0x00080060,
+        TransferSyntax = 0x00020010, MediaSopClass = 0x00020002, ImageType = 0x00080008, Modality = 0x00080060,
         PatientName = 0x00100010, PatientId = 0x00100020, SliceThickness = 0x00180050, GantryTilt = 0x00181120,
         SeriesUid = 0x0020000E, ImagePosition = 0x00200032, ImageOrientation = 0x00200037,
         SamplesPerPixel = 0x00280002, NumberOfFrames = 0x00280008, Rows = 0x00280010, Columns = 0x00280011, PixelSpacing = 0x00280030,

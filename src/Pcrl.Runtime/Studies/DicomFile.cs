@@ -33,6 +33,7 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
 {
     private const long MaximumBytes = 256 << 20;
     private const int Preamble = 132;
+    private const string CtImage = "1.2.840.10008.5.1.4.1.1.2";
 
     /// <exception cref="InputException">The file is damaged.</exception>
     public static DicomFile Read(StudyFile file)
@@ -69,6 +70,10 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
             values[element.Tag] = element;
             body = meta.Position;
         }
+        if (body == data.Length)
+        {
+            throw DicomElements.Truncated(file.Path);
+        }
         var fields = new Fields(data, values);
         string syntax = fields.Text(DicomTag.TransferSyntax);
         if (!DicomTransferSyntax.HasReadableHeader(syntax))
@@ -84,6 +89,11 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
                 break;
             }
         }
+        // Cut off between two elements; the file's first lines tell that there should be an image.
+        if (fields.Text(DicomTag.MediaSopClass) == CtImage && fields.Element(DicomTag.PixelData).Length == 0)
+        {
+            throw DicomElements.Truncated(file.Path);
+        }
         string reason = Problem(syntax, fields);
         var image = reason == "" ? Describe(file, fields, out reason) : null;
         return new DicomFile(file, image, reason, fields.Text(DicomTag.PatientId), Name(fields.Text(DicomTag.PatientName)));
@@ -91,7 +101,7 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
 
     private static string Problem(string syntax, Fields fields)
     {
-        if (fields.Text(DicomTag.SopClass) == "1.2.840.10008.1.3.10" || !fields.Has(DicomTag.Rows))
+        if (!fields.Has(DicomTag.Rows))
         {
             return "a DICOM file without an image";
         }

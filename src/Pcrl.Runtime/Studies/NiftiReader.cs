@@ -28,6 +28,10 @@ internal static class NiftiReader
             stream.ReadExactly(head);
             header = NiftiHeader.Parse(path, head);
             view = View.Of(path, header);
+            if (StudyReader.SizeProblem(view.X.Length, view.Y.Length) is { } problem)
+            {
+                throw new InputException(path, problem);
+            }
             StudyReader.CheckCount(path, view.Z.Length, (long)view.X.Length * view.Y.Length, setAside);
 
             long needed = header.DataOffset + header.VoxelBytes;

@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using SkiaSharp;
 
 namespace Pcrl.Runtime.Studies;
@@ -74,19 +75,19 @@ internal static class PictureReader
         var stored = bitmap.GetPixelSpan();
         var pixels = new float[info.Width * info.Height];
         long coloured = 0;
-        for (int y = 0, i = 0; y < info.Height; y++)
+        for (int y = 0; y < info.Height; y++)
         {
             var row = stored.Slice(y * bitmap.RowBytes, info.BytesSize / info.Height);
-            for (int x = 0; x < info.Width; x++, i++)
+            if (grey)
             {
-                if (grey)
-                {
-                    pixels[i] = row[x];
-                    continue;
-                }
+                TensorPrimitives.ConvertTruncating(row, pixels.AsSpan(y * info.Width));
+                continue;
+            }
+            for (int x = 0; x < info.Width; x++)
+            {
                 int r = row[4 * x], g = row[4 * x + 1], b = row[4 * x + 2];
                 coloured += Math.Max(r, Math.Max(g, b)) - Math.Min(r, Math.Min(g, b)) > ColourLevels ? 1 : 0;
-                pixels[i] = (r + g + b + 1) / 3;
+                pixels[y * info.Width + x] = (r + g + b + 1) / 3;
             }
         }
         return coloured <= ColourShare * pixels.Length ? pixels : throw new InputException(file.Path, "a colour picture, not a CT slice");

@@ -65,7 +65,8 @@ public static class StudyReader
         // Discs put a DICOMDIR beside folders of series.
         if (Holds(StudyFileKind.Dicom) || !(Holds(StudyFileKind.Nifti) || Holds(StudyFileKind.Picture)))
         {
-            var below = Directory.EnumerateDirectories(folder).SelectMany(Directory.EnumerateFiles);
+            var below = Directory.EnumerateDirectories(folder).SelectMany(
+                sub => Directory.EnumerateFiles(sub, "*", new EnumerationOptions { IgnoreInaccessible = true, AttributesToSkip = 0 }));
             files.AddRange(Sniff(folder, below, cancellation).Where(f => f.Kind == StudyFileKind.Dicom));
         }
         files.Sort((a, b) => NaturalOrder.Compare(a.Source, b.Source));

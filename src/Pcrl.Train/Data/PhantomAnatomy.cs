@@ -40,16 +40,20 @@ internal static class PhantomAnatomy
     {
         float domeX = (ax - 33) * 0.036f, domeY = (y - 46) * 0.034f;
         float front = -29 + 13 * Smooth((ax - 6) / 18) * Max(0, 1 - domeX * domeX - domeY * domeY);
-        float middle = -28 - 22 * Smooth((ax - 13) / 10);
-        const float Back = -66;
+        float bowlX = (ax - 40) * 0.036f, bowlY = (y + 3) * 0.032f, cupX = ax * 0.021f, cupY = (y + 58) * 0.024f;
+        float middle = -28 - (13 + 12 * Max(0, 1 - bowlX * bowlX - bowlY * bowlY)) * Smooth((ax - 13) / 10);
+        float back = -50 - 17 * Max(0, 1 - cupX * cupX - cupY * cupY);
         float sphenoid = 12 + 0.22f * ax, petrous = Petrous(ax);
         float widthBack = 24 - 16 * Smooth(ax / 16);
         float s = Clamp01((y - sphenoid + 3) / 7), p = Clamp01((petrous - y) / widthBack);
         float z = middle + (front - middle) * s * s * (3 - 2 * s);
-        float slope = Max((front - middle) * 6 * s * (1 - s) / 7, (z - Back) * 6 * p * (1 - p) / widthBack);
-        z += (Back - z) * p * p * (3 - 2 * p);
+        float slope = Max((front - middle) * 6 * s * (1 - s) / 7, (z - back) * 6 * p * (1 - p) / widthBack);
+        z += (back - z) * p * p * (3 - 2 * p);
         return (z, 1 / MathF.Sqrt(1 + slope * slope));
     }
+
+    /// <summary>Depth inside the vertebral canal, which continues the cavity downwards through the foramen magnum.</summary>
+    public static float Canal(float ax, float y, float z) => Min(14 - MathF.Sqrt(ax * ax + (y + 38) * (y + 38)), -50 - z);
 
     /// <summary>y of the petrous ridge, the border between middle and posterior fossa.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

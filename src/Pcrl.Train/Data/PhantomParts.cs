@@ -65,13 +65,13 @@ internal static class PhantomParts
             // Maxillary sinus.
             Side side = s > 0 ? Side.Left : Side.Right;
             float f = random.Range(0.88f, 1.08f);
-            Ball(parts, s * 29, 46, -66, 16.5f * f, 19 * f, 17, bone, PhantomOrgan.Bone, Out);
+            Rod(parts, s * 25, 57 * f, -66, s * 33, 38, -66, 13.5f * f, 14 * f, bone, PhantomOrgan.Bone, Out, sz: 0.85f);
             bool ill = plan.Sinusitis == side || plan.Sinusitis == Side.Both;
-            Ball(parts, s * 29, 46, -66, 15 * f, 17.5f * f, 15.5f, ill ? mucosa : air, PhantomOrgan.MaxillarySinus, Out);
+            Rod(parts, s * 25, 57 * f, -66, s * 33, 38, -66, 12 * f, 12.5f * f, ill ? mucosa : air, PhantomOrgan.MaxillarySinus, Out, sz: 0.85f);
             if (ill)
             {
                 float free = 1 - plan.SinusDisease;
-                Ball(parts, s * 29, 46 + 8 * plan.SinusDisease, -64, 15 * free, 17 * free, 15 * free, air, PhantomOrgan.MaxillarySinus, Out);
+                Ball(parts, s * 29, 46 + 8 * plan.SinusDisease, -64, 12 * free, 17 * free, 13 * free, air, PhantomOrgan.MaxillarySinus, Out);
             }
         }
         // Hard palate, nasal cavity, throat.
@@ -101,8 +101,6 @@ internal static class PhantomParts
         Ball(parts, 0, cy, -84, 26, 24, 15, muscle, PhantomOrgan.SoftTissue, Out);
         Ball(parts, 0, cy, -84, 23, 19, 14, bone, PhantomOrgan.Bone, Out);
         Rod(parts, -36, cy + 4, -82, 36, cy + 4, -82, 5, 5, bone, PhantomOrgan.Bone, Out, sz: 0.7f);
-        Rod(parts, 0, cy, -62, 0, cy, -110, 13.5f, 12.5f, 12, PhantomOrgan.Cistern, Out);
-        Rod(parts, 0, cy + 1, -60, 0, cy + 1, -110, 6.5f, 6, 34, PhantomOrgan.BrainStem, Out);
         Ball(parts, 0, cy + 17, -82, 5, 5, 14, bone, PhantomOrgan.Bone, Out);
     }
 
@@ -164,6 +162,7 @@ internal static class PhantomParts
         Rod(parts, 0, -29, -18, 0, -28, -4, 13, 12, stem, PhantomOrgan.BrainStem, In, sy: 1.15f);
         Rod(parts, 0, -26, -38, 0, -25, -28, 16, 15, stem, PhantomOrgan.BrainStem, In, sy: 1.25f, sz: 1.4f);
         Rod(parts, 0, -28, -44, 0, -38, -66, 10, 7.5f, stem, PhantomOrgan.BrainStem, In);
+        Rod(parts, 0, -38, -66, 0, -37, -120, 7, 6, stem, PhantomOrgan.BrainStem, In);
     }
 
     private static void DeepGrey(List<Part> parts, PhantomPlan plan)

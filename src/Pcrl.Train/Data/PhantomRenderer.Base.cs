@@ -42,7 +42,7 @@ internal sealed partial class PhantomRenderer
                 float ratio = _rowRatio[column], length = _rowLength[column], depth = _rowDepth[column];
                 float blur = _half + _thick * MathF.Abs(zs) / (length + 1) * 0.8f;
                 float shell = p.SkullThickness * (0.62f + 0.5f * v2 + 0.55f * w2), bone = shell, cavity = depth;
-                if (zc < -6 && depth > -bone - 1)
+                if (zc < -6 && depth > -bone - 4)
                 {
                     var (floor, normal) = Floor(ax, y);
                     float above = (zc - floor) * normal;
@@ -52,6 +52,13 @@ internal sealed partial class PhantomRenderer
                         bone = Min(bone, 2.8f);
                         blur = _half + _thick * normal;
                     }
+                }
+
+                if (zc < -50 && Canal(ax, y, zc) is var canal && canal > cavity)
+                {
+                    cavity = canal;
+                    bone = 2.8f;
+                    blur = _half;
                 }
 
                 float inside = Cover(cavity, blur), value = 0;
@@ -230,10 +237,10 @@ internal sealed partial class PhantomRenderer
     private float Hindbrain(float ax, float y, float z, float x, float surface, float tent, float petrous, float blur, out byte organ)
     {
         PhantomPlan p = _plan;
-        float front = -46 + (petrous + 5 + 46) * Smooth((ax - 9) / 14);
-        float inner = Min(surface, Min(-tent * 0.87f - 0.8f, (front - y) * 0.85f));
+        float front = -40 + (petrous + 5 + 40) * Smooth((ax - 11) / 9);
+        float inner = Min(surface, Min(-tent * 0.87f - 0.3f, (front - y) * 0.85f));
         float cleft = Max((ax - 9) * 0.7f, Max((z + 48) * 0.6f, -72 - y + ax * 0.5f > 0 ? -1 : 4));
-        inner = Min(inner, cleft + 3);
+        inner = Min(Min(inner, cleft + 3), z + 64);
         float cover = Cover(inner, blur);
         float fold = PhantomNoise.At(_folds, x * 0.12f + p.NoiseX, y * 0.75f + 0.02f * x * x, z * 0.7f + p.NoiseZ);
         float tissue = p.Grey - 2 - 2.5f * Smooth((inner - 12) / 10) + 1.2f * fold * (1 - Smooth((inner - 10) / 8));

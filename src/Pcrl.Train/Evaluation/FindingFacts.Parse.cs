@@ -5,13 +5,13 @@ namespace Pcrl.Train.Evaluation;
 public sealed partial record FindingFacts
 {
     // One lobe letter, several ("额颞顶部"), or a deep or posterior structure. Alternatives are tried left to right: longer names first.
-    [GeneratedRegex("左侧|右侧|双侧|两侧|左|右|双|(?<lobes>[额颞顶枕](?:、?[额颞顶枕])*)(?:叶|部)|基底节区?|豆状核|尾状核|壳核|外囊|丘脑|放射冠|半卵圆(?:中心|区)|小脑(?!幕)(?:半球|蚓部)?|脑干|桥脑|脑桥|中脑|延髓")]
+    [GeneratedRegex("左侧|右侧|双侧|两侧|左|右|双|(?<lobes>[额颞顶枕](?:、?[额颞顶枕])*)(?:叶|部)|基底节区?|豆状核|尾状核|壳核|外囊|丘脑|放射冠|半卵[圆园](?:中心|区)|大脑半球|小脑(?!幕)(?:半球|蚓部)?|脑干|桥脑|脑桥|中脑|延髓")]
     private static partial Regex Place();
 
     [GeneratedRegex("未见|未示|未发现|未及|无明显|无异常|无扩|无增|无移|未扩|未增|正常|不宽|不大|不高|清晰$|均匀$|尚可|对称$|良好")]
     private static partial Regex Negation();
 
-    [GeneratedRegex("^(其?周围|灶周|周边|其内|病灶|边缘|边界|境界|内缘|占位|邻近|部分|密度)")]
+    [GeneratedRegex("^(其?周围|灶周|周边|其内|病灶|边缘|边界|境界|内缘|占位|邻近|密度)")]
     private static partial Regex Attribute();
 
     [GeneratedRegex("高密度|密度增高|混杂密度|致密|钙化|低密度|密度减低|密度降低|脑脊液(?:样|密度)|软化|出血|积血|血肿")]
@@ -39,8 +39,8 @@ public sealed partial record FindingFacts
         {
             if (clause.Contains("中线"))
             {
-                if (Regex.IsMatch(clause, "左(?:侧)?(?:偏)?移")) midline = MidlineShift.Left;
-                else if (Regex.IsMatch(clause, "右(?:侧)?(?:偏)?移")) midline = MidlineShift.Right;
+                if (Regex.IsMatch(clause, "左侧?(?:偏|移)")) midline = MidlineShift.Left;
+                else if (Regex.IsMatch(clause, "右侧?(?:偏|移)")) midline = MidlineShift.Right;
                 if (!Density().IsMatch(clause)) continue;
             }
             if (Negation().IsMatch(clause)) continue;
@@ -115,6 +115,7 @@ public sealed partial record FindingFacts
                 "放射冠" => BrainRegion.CoronaRadiata,
                 "脑干" or "桥脑" or "脑桥" or "中脑" or "延髓" => BrainRegion.BrainStem,
                 ['半', ..] => BrainRegion.CentrumSemiovale,
+                ['大', ..] => BrainRegion.None,
                 ['小', ..] => BrainRegion.Cerebellum,
                 _ => BrainRegion.BasalGanglia,
             };

@@ -116,7 +116,7 @@ public sealed class LlmGgufTests : IDisposable
             {
             }
         }
-        Assert.InRange(passing.Count, 50, 200);
+        Assert.InRange(passing.Count, 20, 200);
         var start = new ProcessStartInfo("dotnet", [typeof(NativeProbe).Assembly.Location, .. passing])
         {
             RedirectStandardOutput = true, RedirectStandardError = true, Environment = { ["GGML_NO_BACKTRACE"] = "1" },

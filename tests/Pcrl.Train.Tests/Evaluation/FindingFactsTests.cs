@@ -52,6 +52,7 @@ public class FindingFactsTests
         { "桥脑见小片状低密度影，右侧小脑半球见软化灶。", "[Midline BrainStem Infarct, Right Cerebellum Softening]" },
         { "左颢叶可见钙化，边界清楚。右侧上颌窦粘膜增厚。", "[Left Temporal Calcification] sinusitis-Right" },
         { "双侧上颌窦、筛窦及蝶窦透光良好。小脑幕未见增厚。", "[]" },
+        { "左侧大脑半球见大片状低密度灶，中线结构局部右偏。", "[Left None Infarct] shift-Right" },
         { "余双侧额叶、丘脑未见异常密度。双侧脑室、脑池及脑沟扩大。", "[] ventricles atrophy" },
     };
 
