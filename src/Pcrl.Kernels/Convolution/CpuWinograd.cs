@@ -12,17 +12,20 @@ namespace Pcrl.Kernels.Convolution;
 /// </summary>
 internal sealed unsafe class CpuWinograd : Layer
 {
-    /// <summary>Groups of tile rows per block: what shares one transform of the weights.</summary>
+    /// <summary>Most tiles, in rows of the tile kernel, that share one transform of the weights.</summary>
     private const int GroupsPerBlock = 12;
+
+    /// <summary>The same where a thread transforms the inputs of its block by itself: fewer, so that they stay in its cache.</summary>
+    private const int GroupsPerOwnBlock = 8;
+
+    /// <summary>Blocks per thread from which on every thread takes whole blocks.</summary>
+    private const int BlocksPerThread = 3;
 
     /// <summary>Input channels per step: weights of all frequencies for one panel fill half the second-level cache.</summary>
     private const int DepthStep = 128;
 
     /// <summary>Tiles transformed by one thread in one go.</summary>
     private const int TilesPerPart = 8;
-
-    /// <summary>Transformed inputs up to this size stay near.</summary>
-    private const long ResidentBytes = 2 << 20;
 
     /// <summary>Keeps arrays of a power of two from falling onto the same cache lines.</summary>
     private const int Skew = 16;
@@ -37,19 +40,18 @@ internal sealed unsafe class CpuWinograd : Layer
     private readonly int _tilesX;
     private readonly int _tilesPerImage;
     private readonly int _tiles;
-    private readonly int _atOnce; // tiles whose transformed inputs lie in memory together
+    private readonly int _block; // tiles that share one transform of the weights
+    private readonly bool _ownBlocks; // each thread transforms the inputs of its blocks; else all threads those of all tiles first
     private readonly int _rowStride; // floats from one tile to the next
     private readonly long _frequencyStride;
     private readonly Action<int, int> _transform;
     private readonly Action<int, int> _multiply;
+    private readonly Action<int, int> _both;
 
     private float* _input;
     private float* _output;
     private float* _residual;
-    private float* _transformed; // [frequency, tile, channel]
-    private int _first;
-    private int _count;
-    private int _block;
+    private float* _transformed; // [frequency, tile, channel], unless the blocks are the threads' own
 
     public CpuWinograd(CpuDevice device, Conv2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
         : base(device, op, input)
@@ -61,13 +63,14 @@ internal sealed unsafe class CpuWinograd : Layer
         _tilesX = (Output.W + WinogradPoints.Outputs - 1) / WinogradPoints.Outputs;
         _tilesPerImage = _tilesX * ((Output.H + WinogradPoints.Outputs - 1) / WinogradPoints.Outputs);
         _tiles = _tilesPerImage * input.N;
-        int tileRows = Tile.Rows(device.VectorBits), blockTiles = tileRows * GroupsPerBlock;
+        int tileRows = Tile.Rows(device.VectorBits), ownBlock = tileRows * GroupsPerOwnBlock, blocks = Blocks(tileRows * GroupsPerBlock);
+        _ownBlocks = Blocks(ownBlock) >= BlocksPerThread * device.Threads;
+        _block = _ownBlocks ? ownBlock : RoundUp((_tiles + blocks - 1) / blocks, tileRows);
         _rowStride = op.In + Skew;
-        long resident = ResidentBytes / (Frequencies * _rowStride * sizeof(float)) / blockTiles * blockTiles;
-        _atOnce = (int)Math.Min(RoundUp(_tiles, tileRows), Math.Max(blockTiles, resident));
-        _frequencyStride = (long)_atOnce * _rowStride + Skew;
-        _transform = TransformInputs;
-        _multiply = Multiply;
+        _frequencyStride = (long)(_ownBlocks ? _block : RoundUp(_tiles, tileRows)) * _rowStride + Skew;
+        _transform = (part, _) => Transform(part * TilesPerPart, Math.Min(_tiles, (part + 1) * TilesPerPart), _transformed, 0);
+        _multiply = (part, worker) => Multiply(part / _weights.Panels, part % _weights.Panels, _transformed, 0, (float*)_device.Scratch(worker, MultiplyBytes));
+        _both = TransformAndMultiply;
     }
 
     /// <summary>Whether it can do this convolution and is faster than the direct way.</summary>
@@ -86,27 +89,48 @@ internal sealed unsafe class CpuWinograd : Layer
         _input = ((CpuTensor)input).Data;
         _output = ((CpuTensor)output).Data;
         _residual = residual is CpuTensor added ? added.Data : null;
-        _transformed = (float*)_device.SharedScratch(Frequencies * _frequencyStride * sizeof(float));
-        int tileRows = Tile.Rows(_device.VectorBits);
-        for (_first = 0; _first < _tiles; _first += _atOnce)
+        if (_ownBlocks)
         {
-            _count = Math.Min(_atOnce, _tiles - _first);
-            int blocks = (_count + tileRows * GroupsPerBlock - 1) / (tileRows * GroupsPerBlock);
-            _block = RoundUp((_count + blocks - 1) / blocks, tileRows);
-            _device.Team.Run((_count + TilesPerPart - 1) / TilesPerPart, _transform);
-            _device.Team.Run((_count + _block - 1) / _block * _weights.Panels, _multiply);
+            _device.Team.Run(Blocks(_block), _both);
+            return;
         }
+        _transformed = (float*)_device.SharedScratch(TransformedBytes);
+        _device.Team.Run((_tiles + TilesPerPart - 1) / TilesPerPart, _transform);
+        _device.Team.Run(Blocks(_block) * _weights.Panels, _multiply);
     }
+
+    private long TransformedBytes => Frequencies * _frequencyStride * sizeof(float);
+
+    private long WeightStride => (long)DepthStep * _weights.PanelWidth + Skew;
+
+    private long SumStride => (long)_block * _weights.PanelWidth + Skew;
+
+    private long MultiplyBytes => Frequencies * (WeightStride + SumStride) * sizeof(float);
+
+    private int Blocks(int tiles) => (_tiles + tiles - 1) / tiles;
 
     private static int RoundUp(int value, int multiple) => (value + multiple - 1) / multiple * multiple;
 
+    private void TransformAndMultiply(int block, int worker)
+    {
+        float* scratch = (float*)_device.Scratch(worker, MultiplyBytes + TransformedBytes), transformed = scratch + MultiplyBytes / sizeof(float);
+        int start = block * _block;
+        Transform(start, Math.Min(_tiles, start + _block), transformed, start);
+        for (int panel = 0; panel < _weights.Panels; panel++)
+            Multiply(block, panel, transformed, start, scratch);
+    }
+
+    /// <summary>Transforms the inputs of some tiles.</summary>
+    /// <param name="start">First tile.</param>
+    /// <param name="end">The tile after the last.</param>
+    /// <param name="transformed">[frequency, tile, channel].</param>
+    /// <param name="origin">The tile it begins with.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    private void TransformInputs(int part, int worker)
+    private void Transform(int start, int end, float* transformed, int origin)
     {
         float** pixels = stackalloc float*[Frequencies];
-        int end = Math.Min(_count, (part + 1) * TilesPerPart);
-        for (int tile = part * TilesPerPart; tile < end; tile++)
+        for (int tile = start; tile < end; tile++)
         {
             var (image, top, left) = Position(tile);
             float* channels = _input + image * Input.ImageCount;
@@ -116,7 +140,7 @@ internal sealed unsafe class CpuWinograd : Layer
                 bool inside = (uint)y < (uint)Input.H && (uint)x < (uint)Input.W;
                 pixels[i] = inside ? channels + ((long)y * Input.W + x) * Input.C : _zeros.Floats;
             }
-            float* to = _transformed + (long)tile * _rowStride;
+            float* to = transformed + (long)(tile - origin) * _rowStride;
             if (_device.VectorBits == 512)
                 WinogradTransform<Vector512<float>, Floats512>.Input(pixels, _op.In, to, _frequencyStride);
             else
@@ -125,15 +149,19 @@ internal sealed unsafe class CpuWinograd : Layer
     }
 
     /// <summary>One block of tiles against one panel of weights.</summary>
+    /// <param name="block">The block.</param>
+    /// <param name="panel">The panel.</param>
+    /// <param name="transformed">[frequency, tile, channel].</param>
+    /// <param name="origin">The tile it begins with.</param>
+    /// <param name="scratch">Room for transformed weights and sums.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    private void Multiply(int part, int worker)
+    private void Multiply(int block, int panel, float* transformed, int origin, float* scratch)
     {
-        int panel = part % _weights.Panels, start = part / _weights.Panels * _block, end = Math.Min(_count, start + _block);
+        int start = block * _block, end = Math.Min(_tiles, start + _block);
         int tileRows = Tile.Rows(_device.VectorBits), width = _weights.PanelWidth, depth = _op.In;
-        long weightStride = (long)DepthStep * width + Skew, sumStride = (long)_block * width + Skew;
-        float* weights = (float*)_device.Scratch(worker, Frequencies * (weightStride + sumStride) * sizeof(float));
-        float* sums = weights + Frequencies * weightStride; // [frequency, tile, panel width]
+        long weightStride = WeightStride, sumStride = SumStride;
+        float* weights = scratch, sums = weights + Frequencies * weightStride; // [frequency, depth step, panel width], [frequency, tile, panel width]
         float** source = stackalloc float*[tileRows];
         long* target = stackalloc long[tileRows];
         for (int row = 0; row < tileRows; row++)
@@ -146,11 +174,11 @@ internal sealed unsafe class CpuWinograd : Layer
             for (int frequency = 0; frequency < Frequencies; frequency++)
             {
                 job.Weight = weights + frequency * weightStride;
-                float* rows = _transformed + frequency * _frequencyStride + k;
+                float* rows = transformed + frequency * _frequencyStride + k;
                 for (int tile = start; tile < end; tile += tileRows)
                 {
                     for (int row = 0; row < tileRows; row++)
-                        source[row] = rows + (long)(tile + row) * _rowStride; // beyond the last tile: memory of no meaning, sums that nobody reads
+                        source[row] = rows + (long)(tile - origin + row) * _rowStride; // beyond the last tile: memory of no meaning, sums that nobody reads
                     job.Output = sums + frequency * sumStride + (long)(tile - start) * width;
                     job.Residual = k == 0 ? null : job.Output;
                     Tile.Full(_device.VectorBits, job);
@@ -194,7 +222,7 @@ internal sealed unsafe class CpuWinograd : Layer
     /// <summary>Image and first output pixel of a tile.</summary>
     private (int Image, int Top, int Left) Position(int tile)
     {
-        var (image, inImage) = Math.DivRem(_first + tile, _tilesPerImage);
+        var (image, inImage) = Math.DivRem(tile, _tilesPerImage);
         var (y, x) = Math.DivRem(inImage, _tilesX);
         return (image, y * WinogradPoints.Outputs, x * WinogradPoints.Outputs);
     }
