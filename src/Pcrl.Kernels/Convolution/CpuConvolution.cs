@@ -51,7 +51,7 @@ internal sealed unsafe class CpuConvolution : Layer
         _gathers = gathers;
         _zeros = new NativeBuffer(order.Depth * sizeof(float));
         _work = Work;
-        _ahead = op is Conv2d { Kernel: (1, 1), Stride: (1, 1), Padding: (0, 0) } ? (long)Tile.Rows(device.VectorBits) * input.C : 0;
+        _ahead = op is Conv2d conv ? (long)Tile.Rows(device.VectorBits) * conv.Stride.W * input.C : 0; // true within a row of pixels
         int tileColumns = Tile.Columns(device.VectorBits);
         _weights = new PackedWeights[gathers.Length * groups];
         int groupWeights = weight.Length / groups;

@@ -99,12 +99,17 @@ internal static unsafe class Tile512
     {
         if (!Sse.IsSupported)
             return;
-        float* target = job.Residual != null ? job.Residual : job.Output;
         for (int row = 0; row < Rows; row++)
         {
-            float* at = target + job.Target[row];
+            float* at = job.Output + job.Target[row];
             Sse.Prefetch0(at);
-            Sse.Prefetch0(at + 16);
+            Sse.Prefetch0(at + Line);
+            if (job.Residual != null && job.Residual != job.Output)
+            {
+                at = job.Residual + job.Target[row];
+                Sse.Prefetch0(at);
+                Sse.Prefetch0(at + Line);
+            }
         }
     }
 
