@@ -26,7 +26,7 @@ internal static class EncoderBench
         var rounds = new Option<int>("--rounds") { Description = "timed rounds; the median counts", DefaultValueFactory = _ => 7 };
         var slices = new Option<int>("--slices") { Description = "slices of the study", DefaultValueFactory = _ => 24 };
         var batch = new Option<int>("--onnx-batch") { Description = "slices that ONNX Runtime gets at once", DefaultValueFactory = _ => 1 };
-        var processorTime = new Option<bool>("--processor-time") { Description = "processor time in place of wall time, for busy machines; use it with --threads 1" };
+        var processorTime = Options.ProcessorTime();
         var command = new Command("encoder", "Times the visual path at full size (ResNet101 at 512x512, local branch, projectors) against ONNX Runtime with the same weights.")
         {
             device, threads, seed, rounds, slices, batch, processorTime, json,
@@ -135,10 +135,9 @@ internal static class EncoderBench
 
     private static double Seconds(Action action, Device device, bool processorTime)
     {
-        TimeSpan Now() => processorTime ? Environment.CpuUsage.TotalTime : Stopwatch.GetElapsedTime(0);
-        var start = Now();
+        var start = Timing.Now(processorTime);
         action();
         device.Synchronize();
-        return (Now() - start).TotalSeconds;
+        return (Timing.Now(processorTime) - start).TotalSeconds;
     }
 }
