@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Runtime;
 using System.Runtime.ExceptionServices;
 
 namespace Pcrl.Train.Torch;
@@ -6,9 +7,17 @@ namespace Pcrl.Train.Torch;
 /// <summary>
 /// Threads that compute side by side, each with one-threaded operators. Small models gain more from this than from threads inside their operators:
 /// nobody waits at the end of each operator, which beside busy neighbours costs ten times the work itself.
+/// <para>
+/// While they compute, the garbage collector rests. TorchSharp wraps the number in an expression such as <c>2 * tensor</c> in an object that nothing keeps
+/// alive during the native call; one thread alone never collects in that moment, but with several the allocations of one would let the
+/// finalizer free what another is reading.
+/// </para>
 /// </summary>
 public sealed class Workers : IDisposable
 {
+    /// <summary>What all workers together may allocate in one go, far above what a step needs; the runtime sets it aside beforehand.</summary>
+    private const long Allowance = 200 << 20;
+
     private readonly BlockingCollection<Action>[] _inboxes;
 
     /// <summary>Starts <paramref name="count"/> threads, the first of which is the caller's own.</summary>
@@ -50,6 +59,8 @@ public sealed class Workers : IDisposable
             left.Signal();
         }
 
+        if (Count > 1 && !GC.TryStartNoGCRegion(Allowance))
+            throw new OutOfMemoryException();
         for (int i = 0; i < _inboxes.Length; i++)
         {
             int worker = i + 1;
@@ -57,6 +68,8 @@ public sealed class Workers : IDisposable
         }
         One(0);
         left.Wait();
+        if (GCSettings.LatencyMode == GCLatencyMode.NoGCRegion)
+            GC.EndNoGCRegion();
         if (failures.FirstOrDefault(f => f is not null) is { } failure)
             ExceptionDispatchInfo.Throw(failure);
     }
