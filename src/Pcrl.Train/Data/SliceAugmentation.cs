@@ -1,3 +1,4 @@
+using Pcrl.Train.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -11,10 +12,10 @@ internal static class SliceAugmentation
     /// <summary>Where a point of the changed picture comes from: row-major 2×3, in coordinates of −1 to 1.</summary>
     public readonly record struct Move(float XX, float XY, float X, float YX, float YY, float Y)
     {
-        /// <summary>A turn up to 0.1 radians, 6 % of scale, 3 % of the width in each direction.</summary>
-        public static Move Draw(Random random)
+        /// <summary>At strength 1 a turn up to 0.1 radians, 6 % of scale, 3 % of the width in each direction.</summary>
+        public static Move Draw(Random random, float strength)
         {
-            float Uniform(float spread) => (2 * random.NextSingle() - 1) * spread;
+            float Uniform(float spread) => (2 * random.NextSingle() - 1) * spread * strength;
             var (sin, cos) = MathF.SinCos(Uniform(0.1f));
             float scale = 1 + Uniform(0.06f);
             return new Move(scale * cos, -scale * sin, Uniform(0.06f), scale * sin, scale * cos, Uniform(0.06f));
@@ -32,9 +33,9 @@ internal static class SliceAugmentation
         float[] rows = [.. moves.SelectMany(m => new[] { m.XX, m.XY, m.X, m.YX, m.YY, m.Y })];
         var grid = nn.functional.affine_grid(tensor(rows).view(count, 2, 3), [count, 1, size, size], align_corners: false);
         var moved = nn.functional.grid_sample(slices.unsqueeze(1), grid, GridSampleMode.Bilinear, GridSamplePaddingMode.Zeros, align_corners: false);
-        Tensor PerSlice(double spread) => (rand(count, 1, 1) * 2 - 1) * spread;
+        Tensor PerSlice(double spread) => (rand([count, 1, 1], generator: TorchDevice.Random) * 2 - 1) * spread;
         var windowed = moved.squeeze(1) * (1 + PerSlice(0.08)) + PerSlice(0.04);
-        var noise = randn_like(windowed) * rand(count, 1, 1) * 0.03;
+        var noise = randn(windowed.shape, generator: TorchDevice.Random) * rand([count, 1, 1], generator: TorchDevice.Random) * 0.03;
         return (windowed + noise).clamp(0, 1).MoveToOuterDisposeScope();
     }
 }

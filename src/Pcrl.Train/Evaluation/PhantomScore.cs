@@ -26,7 +26,9 @@ public sealed record PhantomScore(FindingScore Model, FindingScore Baseline, IRe
         var config = run.Config;
         var studies = TrainingStudy.Produce(
             "held-out", firstSeed, count, config.Threads, TrainingStudy.Maker(config, difficulty), progress, cancellation);
-        using var features = FeatureCache.Compute(run.Model, studies, config.SliceCount, "features", progress, cancellation);
+        using var workers = new Workers(config.Threads);
+        workers.Seed(config.Seed);
+        using var features = FeatureCache.Compute(run.Model, studies, config.SliceCount, workers, progress, cancellation);
         var reports = ReportStage.Write(run.Model, run.Prompt, run.Tokenizer, features, MaximumTokens(run), progress, cancellation);
         var references = studies.Select(s => s.Findings[0]).ToList();
         string frequent = FindingScore.MostFrequent(references);

@@ -1,6 +1,7 @@
 using Pcrl.Train.Data;
 using Pcrl.Train.Models;
 using Pcrl.Train.Text;
+using Pcrl.Train.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -13,25 +14,20 @@ namespace Pcrl.Train.Fitting;
 /// </summary>
 internal sealed class LanguageStage
 {
-    private readonly Llama _llama;
+    private readonly PcrlModel _model;
     private readonly Prompt _prompt;
     private readonly int _slots, _slices;
     private readonly (int[][] Findings, int[][] Phrases)[] _texts;
-    private readonly Random _random;
 
     /// <param name="model">Its LLM is trained, adapters apart.</param>
     /// <param name="prompt">The prompt the visual tokens will stand in.</param>
     /// <param name="tokenizer">Tokenizer of the prompt.</param>
     /// <param name="studies">Their findings and key phrases are used, not their slices.</param>
     /// <param name="slices">Slices of a study: what one sees on slice i stands at i and, where both branches speak, at i + slices.</param>
-    /// <param name="seed">Seed of the choices.</param>
-    public LanguageStage(PcrlModel model, Prompt prompt, Tokenizer tokenizer, IReadOnlyList<TrainingStudy> studies, int slices, int seed)
+    public LanguageStage(PcrlModel model, Prompt prompt, Tokenizer tokenizer, IReadOnlyList<TrainingStudy> studies, int slices)
     {
-        _llama = model.Language;
-        _prompt = prompt;
-        _slices = slices;
+        (_model, _prompt, _slices) = (model, prompt, slices);
         _slots = model.Shape.Visual.TokenCount(slices);
-        _random = new Random(seed);
         _texts = [.. studies.Select(study => (
             study.Findings.Select(text => EncodeFindings(tokenizer, text)).ToArray(),
             study.KeyPhrases.Select(phrase => phrase.Split(' ').SelectMany(tokenizer.Encode).ToArray()).ToArray()))];
@@ -41,25 +37,32 @@ internal sealed class LanguageStage
     public static int[] EncodeFindings(Tokenizer tokenizer, string findings) => [.. tokenizer.Encode(findings), tokenizer.Data.EosId];
 
     /// <summary>Trains the base weights of the LLM; returns the loss at the end.</summary>
-    public double Run(FitConfig fit, IProgress<StageProgress> progress, CancellationToken cancellation)
+    public double Run(FitConfig fit, Workers workers, int seed, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
-        _llama.train();
-        var parameters = _llama.named_parameters().Where(p => !p.name.Contains("lora_")).Select(p => p.parameter).ToArray();
-        return FitLoop.Run("language", fit, parameters, _ =>
+        PcrlModel[] models = [_model, .. Enumerable.Range(1, workers.Count - 1).Select(_ => _model.Replicate())];
+        Random[] randoms = [.. models.Select((_, i) => new Random(seed + i))];
+        try
         {
-            var picks = Enumerable.Range(0, fit.Batch).Select(_ => _texts[_random.Next(_texts.Length)]).ToArray();
-            var findings = picks.Select(p => p.Findings[_random.Next(p.Findings.Length)]).ToArray();
-            return _prompt.Loss(_llama, Prefix([.. picks.Select(p => p.Phrases)]), findings);
-        }, progress, cancellation);
+            var replicas = models.Select(m => m.Language.named_parameters().Where(p => !p.name.Contains("lora_")).Select(p => p.parameter).ToArray()).ToArray();
+            return FitLoop.Run("language", fit, workers, replicas, worker =>
+            {
+                var (llama, random) = (models[worker].Language, randoms[worker]);
+                var picks = Enumerable.Range(0, FitLoop.Share(fit, workers)).Select(_ => _texts[random.Next(_texts.Length)]).ToArray();
+                var findings = picks.Select(p => p.Findings[random.Next(p.Findings.Length)]).ToArray();
+                return _prompt.Loss(llama, Prefix(llama, [.. picks.Select(p => p.Phrases)], random), findings);
+            }, progress, cancellation);
+        }
+        finally
+        {
+            foreach (var replica in models.Skip(1))
+                replica.Dispose();
+        }
     }
 
-    /// <summary>The stand-in for chosen studies.</summary>
-    internal Tensor PrefixOf(IEnumerable<int> studies) => Prefix([.. studies.Select(i => _texts[i].Phrases)]);
-
     /// <summary>What stands in for the visual tokens: [B, slots, D].</summary>
-    private Tensor Prefix(int[][][] phrases)
+    private Tensor Prefix(Llama llama, int[][][] phrases, Random random)
     {
-        int vocabulary = _llama.Config.VocabSize;
+        int vocabulary = llama.Config.VocabSize;
         // Every slot is a mixture of token embeddings, so the whole prefix is one product of weights and the embedding table.
         var mixture = new float[phrases.Length * _slots * vocabulary];
         for (int row = 0; row < phrases.Length; row++)
@@ -68,23 +71,23 @@ internal sealed class LanguageStage
             foreach (int[] phrase in phrases[row])
             {
                 // Lesions come largest first and so fill ever shorter runs of slices, as they do in the pictures.
-                int run = _random.Next(Math.Min(2, longest), longest + 1), start = _random.Next(_slices - run + 1);
+                int run = random.Next(Math.Min(2, longest), longest + 1), start = random.Next(_slices - run + 1);
                 longest = Math.Max(3, run);
                 for (int slot = 0; slot < _slots; slot++)
                 {
                     int slice = slot % _slices;
-                    if (slice < start || slice >= start + run || _random.NextSingle() < 0.3f)
+                    if (slice < start || slice >= start + run || random.NextSingle() < 0.3f)
                         continue;
-                    float share = (0.5f + _random.NextSingle()) / phrase.Length;
+                    float share = (0.5f + random.NextSingle()) / phrase.Length;
                     foreach (int token in phrase)
                         mixture[(row * _slots + slot) * vocabulary + token] += share;
                 }
             }
         }
         using var scope = NewDisposeScope();
-        var words = _llama.EmbeddingTable;
+        var words = llama.EmbeddingTable;
         var prefix = tensor(mixture).view(phrases.Length * _slots, vocabulary).matmul(words);
-        var noise = randn_like(prefix) * (0.2 * words.detach().std());
+        var noise = randn(prefix.shape, generator: TorchDevice.Random) * (0.2 * words.detach().std());
         return (prefix + noise).view(phrases.Length, _slots, -1).MoveToOuterDisposeScope();
     }
 }

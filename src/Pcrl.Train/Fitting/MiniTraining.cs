@@ -38,8 +38,8 @@ public sealed class MiniTraining
     private PhantomScore Run(string? ctIch, JsonObject provenance)
     {
         _folder.Create();
-        void Seed() => TorchDevice.Configure(_config.Threads, _config.Seed);
-        var stages = new StageStore(_folder, Seed);
+        using var workers = new Workers(_config.Threads);
+        var stages = new StageStore(_folder, () => workers.Seed(_config.Seed));
         List<TrainingStudy> scans = ctIch is null ? [] : RealStudies.Load(ctIch, _config.Visual.ImageSize, _cancellation);
 
         List<TrainingStudy> studies = [];
@@ -51,30 +51,29 @@ public sealed class MiniTraining
         }, path => studies = StudyCache.Load(path));
 
         var tokenizer = new Tokenizer(BytePairTrainer.Train(Texts(studies), _config.Tokenizer));
-        Seed();
+        workers.Seed(_config.Seed);
         using var model = new PcrlModel(_config.Shape(tokenizer.Data));
         var prompt = new Prompt(_config.Prompt, tokenizer);
 
         stages.Run("trunk", (_config.TrunkFit, _config.Visual, _config.Seed, _config.Threads, scans.Count), "trunk.safetensors", path =>
         {
-            using var stage = new TrunkStage(model);
-            double loss = stage.Run(_config.TrunkFit, studies, scans, _config.Seed, _progress, _cancellation);
+            double loss = TrunkStage.Run(model, _config.TrunkFit, studies, scans, workers, _config.Seed, _progress, _cancellation);
             Weights.Save(path, Weights.Of(model.Trunk));
             return new JsonObject { ["loss"] = loss };
         }, path => Reload(path, model.Trunk));
 
         stages.Run("language", (_config.LanguageFit, _config.Language, _config.Tokenizer, _config.Prompt), "language.safetensors", path =>
         {
-            var stage = new LanguageStage(model, prompt, tokenizer, studies, _config.SliceCount, _config.Seed);
-            double loss = stage.Run(_config.LanguageFit, _progress, _cancellation);
+            var stage = new LanguageStage(model, prompt, tokenizer, studies, _config.SliceCount);
+            double loss = stage.Run(_config.LanguageFit, workers, _config.Seed, _progress, _cancellation);
             Weights.Save(path, Weights.Of(model.Language));
             return new JsonObject { ["loss"] = loss, ["tokens"] = tokenizer.Data.Count };
         }, path => Reload(path, model.Language));
 
         stages.Run("report", (_config.ReportFit, _config.Lora), "report.safetensors", path =>
         {
-            using var features = FeatureCache.Compute(model, studies, _config.SliceCount, "features", _progress, _cancellation);
-            double loss = ReportStage.Run(model, prompt, tokenizer, _config.ReportFit, studies, features, _config.Seed, _progress, _cancellation);
+            using var features = FeatureCache.Compute(model, studies, _config.SliceCount, workers, _progress, _cancellation);
+            double loss = ReportStage.Run(model, prompt, tokenizer, _config.ReportFit, studies, features, workers, _config.Seed, _progress, _cancellation);
             Weights.Save(path, Weights.Of(model));
             return new JsonObject { ["loss"] = loss };
         }, path => Reload(path, model));

@@ -65,6 +65,9 @@ public sealed record TrunkFitConfig : FitConfig
     /// Compute in bfloat16 (weights and losses stay float32): about twice as fast on processors with AVX512_BF16, and much slower on others.
     /// </summary>
     public bool Bfloat16 { get; init; }
+
+    /// <summary>How far slices are turned, moved and scaled before the trunk sees them: 0 not at all, 1 as much as heads lie differently.</summary>
+    public float Augmentation { get; init; } = 1;
 }
 
 /// <summary>
@@ -82,7 +85,7 @@ public sealed record RunConfig
     /// <summary>Seed of every random choice of the run but the phantoms.</summary>
     public int Seed { get; init; } = 1;
 
-    /// <summary>Threads; another number changes the last bits of the result.</summary>
+    /// <summary>Threads; another number gives another model of the same quality.</summary>
     public int Threads { get; init; } = 2;
 
     /// <summary>Data.</summary>

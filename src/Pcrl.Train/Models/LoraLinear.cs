@@ -1,3 +1,4 @@
+using Pcrl.Train.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -40,9 +41,14 @@ public sealed class LoraLinear : Module<Tensor, Tensor>
         using var scope = NewDisposeScope();
         var y = functional.linear(x, weight);
         if (lora_A is not null)
-            y += lora_B!.forward(lora_A.forward(functional.dropout(x, _dropout, training))) * _scale;
+            y += lora_B!.forward(lora_A.forward(Dropout(x))) * _scale;
         return y.MoveToOuterDisposeScope();
     }
+
+    /// <summary>Dropout from this thread's own random numbers (torch's takes the global ones).</summary>
+    private Tensor Dropout(Tensor x) => !training || _dropout == 0
+        ? x
+        : x * rand(x.shape, generator: TorchDevice.Random).ge(_dropout).to(x.dtype) / (1 - _dropout);
 
     /// <summary>W + (α/r)·B·A, [out, in]: the weight that a plain linear map needs to do the same.</summary>
     public Tensor Merged()

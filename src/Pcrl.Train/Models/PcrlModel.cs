@@ -1,5 +1,6 @@
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Vision;
+using Pcrl.Train.Checkpoints;
 using TorchSharp;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
@@ -64,6 +65,16 @@ public sealed class PcrlModel : Module
 
     private static bool IsBranch(string name) =>
         name.StartsWith("local_", StringComparison.Ordinal) || name.StartsWith("global_", StringComparison.Ordinal);
+
+    /// <summary>Another model with the same weights.</summary>
+    public PcrlModel Replicate()
+    {
+        var copy = new PcrlModel(Shape);
+        using var nothing = no_grad();
+        foreach (var (to, from) in Weights.Of(copy).Zip(Weights.Of(this)))
+            to.Value.copy_(from.Value);
+        return copy;
+    }
 
     /// <summary>Puts the trained parts into training mode, or everything into evaluation mode. The frozen trunk's BatchNorm never moves.</summary>
     public void SetReportTraining(bool training)

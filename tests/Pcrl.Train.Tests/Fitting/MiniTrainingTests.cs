@@ -17,7 +17,7 @@ public sealed class MiniTrainingTests : IDisposable
 
     private static readonly RunConfig Tiny = new()
     {
-        Threads = 1,
+        Threads = 2,
         Phantoms = new PhantomConfig { Training = 3, HeldOut = 2, ImageSize = 64, Wordings = 2 },
         Tokenizer = new TokenizerConfig { Tokens = 300 },
         Visual = new VisualConfig { ImageSize = 32, Block = "basic", Depths = [1, 1], Width = 4, Grid = 4 },
