@@ -23,6 +23,31 @@ public class NiftiReaderTests
     }
 
     [Fact]
+    public void PlacesTooFarOffToTellSlicesApartAreRefused()
+    {
+        var volume = NiftiBuilder.World([0, 1, 2], [false, false, false]);
+        volume.SForm![3] = new Vector3(0, 0, 1e18f);
+        Assert.Contains("no sensible size or place", Refusal(volume.ToBytes()));
+    }
+
+    [Fact]
+    public void GzipThatHoldsMoreThanTheVoxelsIsStillCheckedToItsEnd()
+    {
+        byte[] zipped = Zip([.. NiftiBuilder.World([0, 1, 2], [false, false, false]).ToBytes(), .. new byte[10_000]]);
+        Assert.Equal(TestWorld.Slices, Read(zipped, "head.nii.gz").Slices.Count);
+        zipped[^5] ^= 1; // the checksum, behind more data than the header tells of
+        Assert.Contains("compression is damaged", Refusal(zipped, "head.nii.gz"));
+
+        static byte[] Zip(byte[] bytes)
+        {
+            using var zipped = new MemoryStream();
+            using (var gzip = new System.IO.Compression.GZipStream(zipped, System.IO.Compression.CompressionLevel.Fastest))
+                gzip.Write(bytes);
+            return zipped.ToArray();
+        }
+    }
+
+    [Fact]
     public void EveryOrderAndDirectionOfAxesIsShownAlike()
     {
         foreach (int[] axes in Permutations)
