@@ -41,6 +41,8 @@ public sealed record VisualConfig
     /// <summary>What is impossible about these dimensions, or null. Also bounds the memory that they can ask for.</summary>
     public string? Problem()
     {
+        if (Block is null || Depths is null || VisualTokens is null || Mean is null || Std is null)
+            return "block, depths, visual_tokens, mean or std is missing"; // read from JSON, where what is left out is null
         if (ImageSize is < 16 or > 2048)
             return $"image_size {ImageSize} is outside 16 to 2048";
         if (Block is not ("basic" or "bottleneck"))

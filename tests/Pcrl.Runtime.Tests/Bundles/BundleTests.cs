@@ -48,12 +48,25 @@ public sealed class BundleTests : IDisposable
     [InlineData("sampling", "{\"temperature\": 1}", "not a valid manifest")]
     [InlineData("files", "{\"visual.gguf\": null}", "no digest for visual.gguf")]
     [InlineData("visual", "{\"image_size\": 2048, \"width\": 1024}", "memory")]
+    [InlineData("visual", "{\"depths\": null}", "missing")]
     [InlineData("visual", "{\"std\": [1e-45, 1, 1]}", "std")]
     [InlineData("visual", "{\"mean\": [1e38, 0, 0]}", "mean")]
     public void AManifestThatLacksOrLies(string key, string value, string problem)
     {
         var manifest = JsonNode.Parse(File.ReadAllText(_folder.File(Bundle.ManifestFile)))!;
-        manifest[key] = JsonNode.Parse(value);
+        var node = JsonNode.Parse(value)!;
+        if (key == "visual" && manifest[key] is JsonObject visual)
+        {
+            foreach (var (name, number) in node.AsObject())
+            {
+                if (number is null)
+                    visual.Remove(name);
+                else
+                    visual[name] = number.DeepClone();
+            }
+        }
+        else
+            manifest[key] = node;
         File.WriteAllText(_folder.File(Bundle.ManifestFile), manifest.ToJsonString());
         Assert.Contains(problem, Refusal());
     }

@@ -33,18 +33,10 @@ public class NiftiReaderTests
     [Fact]
     public void GzipThatHoldsMoreThanTheVoxelsIsStillCheckedToItsEnd()
     {
-        byte[] zipped = Zip([.. NiftiBuilder.World([0, 1, 2], [false, false, false]).ToBytes(), .. new byte[10_000]]);
+        byte[] zipped = NiftiBuilder.Zip(NiftiBuilder.World([0, 1, 2], [false, false, false]).ToBytes(), new byte[10_000]);
         Assert.Equal(TestWorld.Slices, Read(zipped, "head.nii.gz").Slices.Count);
         zipped[^5] ^= 1; // the checksum, behind more data than the header tells of
         Assert.Contains("compression is damaged", Refusal(zipped, "head.nii.gz"));
-
-        static byte[] Zip(byte[] bytes)
-        {
-            using var zipped = new MemoryStream();
-            using (var gzip = new System.IO.Compression.GZipStream(zipped, System.IO.Compression.CompressionLevel.Fastest))
-                gzip.Write(bytes);
-            return zipped.ToArray();
-        }
     }
 
     [Fact]
@@ -199,12 +191,12 @@ public class NiftiReaderTests
     }
 
     [Fact]
-    public void ABombIsInflatedNoFurtherThanItsHeaderSays()
+    public void ABombIsRefusedAndCostsNoMemory()
     {
         byte[] zeros = new byte[200 << 20];
         byte[] bomb = NiftiBuilder.Zip(NiftiBuilder.World([0, 1, 2], [false, false, false]).ToBytes(), zeros);
         long before = GC.GetAllocatedBytesForCurrentThread();
-        TestWorld.AssertShown(Read(bomb, "head.nii.gz"));
+        Assert.Contains("far more than the voxels", Refusal(bomb, "head.nii.gz"));
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 8 << 20);
     }
 
