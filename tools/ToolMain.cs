@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text;
 using Pcrl.Runtime;
 
 namespace Pcrl.Tools;
@@ -9,9 +10,16 @@ internal static class ToolMain
     /// <summary>Exit codes: 0 done, 1 the input is at fault, 130 interrupted; System.CommandLine's 1 for a wrong command line.</summary>
     public static async Task<int> RunAsync(RootCommand root, string[] args)
     {
+        Console.OutputEncoding = new UTF8Encoding(false); // a terminal of another locale would get '?' for every Chinese character
         try
         {
-            return await root.Parse(args).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+            var parsed = root.Parse(args);
+            if (parsed.Errors is [var error, ..])
+            {
+                // .NET's name of the type that was expected helps nobody.
+                return Fail(1, error.Message.Split(" as expected type ")[0] + $"; {root.Name} --help tells what is understood");
+            }
+            return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
         }
         catch (InputException e)
         {
@@ -25,12 +33,29 @@ internal static class ToolMain
         {
             return Fail(1, "not enough memory for this input");
         }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException) // the latter where stdout is closed
+        {
+            return Fail(1, $"the output cannot be written ({e.Message})"); // all other files are the libraries' business
+        }
+        catch (Exception e)
+        {
+            // A defect of ours. Whoever runs the command in a clinic needs an ordinary failure, not an aborted process.
+            return Fail(1, $"internal error, please report it: {e.GetType().Name}: {e.Message}");
+        }
     }
 
     private static int Fail(int code, string message)
     {
-        // One line, whatever the message holds: file names may contain line breaks.
-        Console.Error.WriteLine($"{AppDomain.CurrentDomain.FriendlyName}: {message.ReplaceLineEndings(" ")}");
+        // One line without surprises for the terminal, whatever the message holds: file names may contain line breaks and escapes.
+        string line = string.Concat(message.ReplaceLineEndings(" ").Select(c => char.IsControl(c) ? '?' : c));
+        try
+        {
+            Console.Error.WriteLine($"{AppDomain.CurrentDomain.FriendlyName}: {line}");
+        }
+        catch (IOException)
+        {
+            // Nowhere to say it; the exit code remains.
+        }
         return code;
     }
 }

@@ -4,13 +4,51 @@ namespace Pcrl.Runtime;
 public static class AtomicFile
 {
     /// <summary>
+    /// Refuses a target that cannot become a file, so that a command can say so before hours of work and not after them. Devices are
+    /// refused because renaming over one would replace it: as root, <c>/dev/null</c> would be gone for every program.
+    /// </summary>
+    /// <exception cref="InputException">The path is empty, a folder, or a device, or its folder does not exist.</exception>
+    public static void CheckTarget(string path) => Target(path);
+
+    // The file itself where the path is a link, which is kept.
+    private static string Target(string path)
+    {
+        if (path.Length == 0)
+            throw new InputException("output", "the file name is empty");
+        string target;
+        try
+        {
+            target = new FileInfo(path).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? Path.GetFullPath(path);
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        {
+            target = Path.GetFullPath(path); // no file there yet
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(path, $"cannot be written ({e.Message})", e);
+        }
+        if (Directory.Exists(target) || Path.EndsInDirectorySeparator(target))
+            throw new InputException(path, "cannot be written: it is a folder");
+        bool isDevice = IsBelow(target, "/proc") || (IsBelow(target, "/dev") && !IsBelow(target, "/dev/shm"));
+        if (isDevice)
+            throw new InputException(path, "cannot be written: it is a device, not a file");
+        if (!Directory.Exists(Path.GetDirectoryName(target)))
+            throw new InputException(path, "cannot be written: its folder does not exist");
+        return target;
+
+        static bool IsBelow(string path, string folder) => path.StartsWith(folder + "/", StringComparison.Ordinal);
+    }
+
+    /// <summary>
     /// Writes to <c>PATH.tmp-PID</c> beside the target, flushes to disk, then renames over <paramref name="path"/>.
     /// On any failure the temporary file is deleted and the target keeps its old content.
     /// </summary>
     /// <exception cref="InputException">The folder is missing, not writable, or the disk is full.</exception>
     public static void Write(string path, Action<Stream> write)
     {
-        string temporary = $"{path}.tmp-{Environment.ProcessId}";
+        string target = Target(path);
+        string temporary = $"{target}.tmp-{Environment.ProcessId}";
         try
         {
             using (var stream = new FileStream(temporary, FileMode.Create, FileAccess.Write, FileShare.None, 1 << 16))
@@ -18,7 +56,7 @@ public static class AtomicFile
                 write(stream);
                 stream.Flush(flushToDisk: true);
             }
-            File.Move(temporary, path, overwrite: true);
+            File.Move(temporary, target, overwrite: true);
         }
         catch (Exception e)
         {

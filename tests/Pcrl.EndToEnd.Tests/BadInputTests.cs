@@ -91,12 +91,26 @@ public sealed partial class BadInputTests : IDisposable
     [InlineData("--threads", "-3")]
     [InlineData("--window", "wide")]
     [InlineData("--window", "40/0")]
-    public void An_option_out_of_range(string option, string value)
+    [InlineData("--seed", "-1")]
+    [InlineData("--device", "7")]
+    [InlineData("--device", "emulator")]
+    [InlineData("-o", "")]
+    [InlineData("-o", "/dev/full")]
+    public void An_option_out_of_range(string option, string value) =>
+        Report(Repository.Sample("ct-ich-122"), option, value).AssertOneLineError();
+
+    [Fact]
+    public void An_unknown_option() => Report(Repository.Sample("ct-ich-122"), "--nonsense", "1").AssertOneLineError("--nonsense");
+
+    [Fact]
+    public void A_full_disk_behind_stdout()
     {
-        var run = Report(Repository.Sample("ct-ich-122"), option, value);
-        Assert.Equal(1, run.ExitCode);
-        Assert.NotEmpty(run.Error);
-        Assert.DoesNotContain("   at ", run.Error); // no stack trace
+        using var process = System.Diagnostics.Process.Start(new System.Diagnostics.ProcessStartInfo("sh")
+        {
+            ArgumentList = { "-c", $"dotnet '{Path.Combine(AppContext.BaseDirectory, "pcrl.dll")}' inspect '{Repository.Sample("ct-ich-122")}' > /dev/full" },
+            RedirectStandardOutput = true, RedirectStandardError = true,
+        })!;
+        PcrlProcess.Finish(process).AssertOneLineError("output");
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Pcrl.Runtime;
 using Pcrl.Runtime.Studies;
 
 namespace Pcrl.Tools;
@@ -14,6 +15,10 @@ internal static class InspectCommand
         var command = new Command("inspect", "Show which slices of a study are chosen, and why.") { study, window, output };
         command.SetAction((arguments, cancellation) =>
         {
+            var windowed = WindowChoice.Parse(arguments.GetValue(window)!);
+            string? path = arguments.GetValue(output);
+            if (path is not null)
+                AtomicFile.CheckTarget(path);
             var read = StudyReader.Read(arguments.GetValue(study)!, cancellation);
             var selection = SliceSelector.Select(read);
             Console.WriteLine($"{read.Format}, {read.Slices.Count} slices, {read.SetAside.Count} files set aside, gantry tilt {read.GantryTilt:0.#}°");
@@ -23,8 +28,8 @@ internal static class InspectCommand
                 Console.WriteLine($"{slice.Index,2}  layer {slice.Layer} {slice.Level}  {slice.Source}  {slice.Reason}");
             foreach (var aside in read.SetAside)
                 Console.WriteLine($"set aside: {aside.Source}: {aside.Reason}");
-            if (arguments.GetValue(output) is { } path)
-                ContactSheet.Write(read, selection, WindowChoice.Parse(arguments.GetValue(window)!), path);
+            if (path is not null)
+                ContactSheet.Write(read, selection, windowed, path);
             return Task.FromResult(0);
         });
         return command;

@@ -27,8 +27,9 @@ internal static class ReportCommand
         var temperature = new Option<float?>("--temperature") { Description = "Divisor of the logits, 0 for greedy; default: the bundle's." };
         var topP = new Option<float?>("--top-p") { Description = "Mass of the nucleus, over 0 to 1; default: the bundle's." };
         var maxTokens = new Option<int?>("--max-tokens") { Description = "Longest report in tokens; default: the bundle's." };
-        var threads = new Option<int>("--threads") { Description = "CPU threads, 0 for one per core." };
-        var device = new Option<DeviceKind>("--device") { Description = "Where the vision kernels run: auto, cpu, cuda or opencl." };
+        var threads = new Option<int>("--threads") { Description = "CPU threads, at most one per core; 0 for one per core." };
+        var device = new Option<DeviceKind>("--device") { Description = "Where the vision kernels run." };
+        device.AcceptOnlyFromAmong("auto", "cpu", "cuda", "opencl"); // or any number would do, and the emulator of the tests
         var command = new Command("report", "Write a draft report of a brain CT study.")
         {
             study, bundle, json, output, seed, temperature, topP, maxTokens, threads, device, window,
@@ -56,20 +57,27 @@ internal static class ReportCommand
         bool json, string? output, CancellationToken cancellation)
     {
         var clock = Stopwatch.StartNew();
-        if (output is not null && Path.GetDirectoryName(Path.GetFullPath(output)) is { } parent && !Directory.Exists(parent))
-            throw new InputException(output, "cannot be written: its folder does not exist"); // said before the work, not after it
+        // What is wrong with the command line is said before the work, not after it.
+        sampling(new SamplingDefaults(Temperature: 0, TopP: 1, MaxTokens: 1)).Check();
+        if (output is not null)
+            AtomicFile.CheckTarget(output);
         // Loading the model and reading the study need nothing of each other.
         var reading = Task.Run(() => Reporter.Read(path, cancellation), cancellation);
         using var reporter = Reporter.Open(bundle, options, cancellation);
         var prepared = reporter.Prepare(await reading, window);
-        await Console.Error.WriteLineAsync(reporter.Device);
 
-        bool streams = !json && output is null;
-        if (streams)
-            Console.WriteLine(Report.DraftNotice);
+        bool streams = !json && output is null, begun = false;
         Report? report = null;
         await foreach (var piece in reporter.WriteAsync(prepared, sampling(reporter.Manifest.Sampling), cancellation))
         {
+            if (!begun)
+            {
+                // Not earlier: a failure is one line on stderr and leaves stdout empty.
+                if (streams)
+                    Console.WriteLine(Report.DraftNotice);
+                await Console.Error.WriteLineAsync(reporter.Device);
+                begun = true;
+            }
             if (streams)
                 Console.Write(piece.Text);
             report = piece.Report;

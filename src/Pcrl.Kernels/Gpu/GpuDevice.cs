@@ -33,9 +33,10 @@ internal sealed class GpuDevice : Device
         });
         try
         {
-            if (!context.Devices.Any())
-                throw new InvalidOperationException("no such device");
-            return new GpuDevice(kind, threads, context, context.Devices[0].CreateAccelerator(context), why);
+            // Where a driver has no device, ILGPU puts its emulator in, which would take an hour for a study.
+            var type = kind switch { DeviceKind.Cuda => AcceleratorType.Cuda, DeviceKind.OpenCl => AcceleratorType.OpenCL, _ => AcceleratorType.CPU };
+            var device = context.Devices.FirstOrDefault(d => d.AcceleratorType == type) ?? throw new InvalidOperationException("no such device");
+            return new GpuDevice(kind, threads, context, device.CreateAccelerator(context), why);
         }
         catch
         {

@@ -19,6 +19,7 @@ public sealed class Bundle
     public const string LanguageFile = "llm.gguf";
 
     private const int LargestManifest = 1 << 20;
+    private const int LongestPrompt = 1 << 14;
 
     private Bundle(string folder, Manifest manifest)
     {
@@ -47,7 +48,7 @@ public sealed class Bundle
         var manifest = ReadManifest(Path.Combine(folder, ManifestFile));
         foreach (string required in (string[])[VisualFile, LanguageFile])
         {
-            if (!manifest.Files.TryGetValue(required, out var digest))
+            if (manifest.Files.GetValueOrDefault(required) is not { } digest)
                 throw new InputException(Path.Combine(folder, ManifestFile), $"names no digest for {required}");
             Verify(Path.Combine(folder, required), digest, cancellation);
         }
@@ -69,14 +70,14 @@ public sealed class Bundle
         Manifest manifest;
         try
         {
-            if (new FileInfo(path).Length > LargestManifest)
+            if (!File.Exists(path))
+                throw new InputException(path, "is missing: the folder is not a bundle");
+            if (RegularFile.Find(path) is not { } file)
+                throw new InputException(path, "is empty or no ordinary file");
+            if (file.Length > LargestManifest)
                 throw new InputException(path, "is too large to be a manifest");
             manifest = JsonSerializer.Deserialize(File.ReadAllBytes(path), ManifestJson.Default.Manifest)
                 ?? throw new InputException(path, "holds no manifest");
-        }
-        catch (FileNotFoundException e)
-        {
-            throw new InputException(path, "is missing: the folder is not a bundle", e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -95,20 +96,13 @@ public sealed class Bundle
     /// <summary>Ranges that the rest of the program relies on; the weights' shapes are checked against them when they are read.</summary>
     private static void Check(string path, Manifest manifest)
     {
-        var visual = manifest.Visual;
         void Require(bool holds, string what)
         {
             if (!holds)
                 throw new InputException(path, what);
         }
-        Require(visual.ImageSize is >= 32 and <= 4096, $"visual.image_size {visual.ImageSize} is outside 32 to 4096");
-        Require(visual.Block is "basic" or "bottleneck", $"visual.block '{visual.Block}' is neither basic nor bottleneck");
-        Require(visual.Depths.Count is >= 1 and <= 6 && visual.Depths.All(d => d is >= 1 and <= 200), "visual.depths is out of range");
-        Require(visual.Width is >= 1 and <= 1024, $"visual.width {visual.Width} is outside 1 to 1024");
-        Require(visual.Grid is >= 2 and <= 128 && visual.Grid % 2 == 0, $"visual.grid {visual.Grid} is not an even number from 2 to 128");
-        Require(visual.TokenWidth is >= 1 and <= 65536, $"visual.token_width {visual.TokenWidth} is outside 1 to 65536");
-        Require(visual.VisualTokens is "local+global" or "global", $"visual.visual_tokens '{visual.VisualTokens}' is unknown");
-        Require(visual.Mean.Count == 3 && visual.Std.Count == 3 && visual.Mean.All(float.IsFinite) && visual.Std.All(s => s > 0), "visual.mean and visual.std need three numbers each");
+        Require(manifest.Visual.Problem() is null, $"visual.{manifest.Visual.Problem()}");
+        Require(manifest.Prompt.Head.Length + manifest.Prompt.Tail.Length <= LongestPrompt, $"prompt has more than {LongestPrompt} characters");
         Require(manifest.ContextLength is >= 64 and <= 1 << 20, $"context_length {manifest.ContextLength} is outside 64 to 1048576");
         Require(manifest.Sampling.Temperature is >= 0 and <= 100, "sampling.temperature is outside 0 to 100");
         Require(manifest.Sampling.TopP is > 0 and <= 1, "sampling.top_p is outside (0, 1]");
@@ -117,9 +111,9 @@ public sealed class Bundle
 
     private static void Verify(string path, FileDigest expected, CancellationToken cancellation)
     {
-        var file = new FileInfo(path);
-        if (!file.Exists)
+        if (!File.Exists(path))
             throw new InputException(path, "is missing from the bundle");
+        var file = RegularFile.Find(path) ?? throw new InputException(path, "is empty or no ordinary file");
         if (file.Length != expected.Bytes)
             throw new InputException(path, $"has {file.Length} bytes, the manifest says {expected.Bytes}");
         if (Digest(path, cancellation).Sha256 != expected.Sha256)

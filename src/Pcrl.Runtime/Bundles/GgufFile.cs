@@ -45,7 +45,7 @@ public sealed unsafe partial class GgufFile : IDisposable
         byte* start = null;
         try
         {
-            long length = new FileInfo(path).Length;
+            long length = RegularFile.Find(path)?.Length ?? 0;
             if (length < 24)
                 throw new InputException(path, "is too short to be a GGUF file");
             mapping = MemoryMappedFile.CreateFromFile(path, FileMode.Open, null, 0, MemoryMappedFileAccess.Read);

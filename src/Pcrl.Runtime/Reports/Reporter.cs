@@ -14,7 +14,7 @@ public sealed record ReporterOptions
     /// <summary>Device of the vision kernels.</summary>
     public DeviceKind Device { get; init; } = DeviceKind.Auto;
 
-    /// <summary>CPU threads of both halves; 0 for one per core.</summary>
+    /// <summary>CPU threads of both halves, at most one per core; 0 for one per core.</summary>
     public int Threads { get; init; }
 }
 
@@ -70,13 +70,15 @@ public sealed class Reporter : IDisposable
         var clock = Stopwatch.StartNew();
         var bundle = Bundle.Open(bundleFolder, cancellation);
         var manifest = bundle.Manifest;
-        var device = Kernels.Device.Open(options.Device, options.Threads);
+        // More threads than cores wait for each other spinning: a study would take minutes.
+        int threads = Math.Min(options.Threads, Environment.ProcessorCount);
+        var device = Kernels.Device.Open(options.Device, threads);
         VisualEncoder? encoder = null;
         LanguageModel? language = null;
         try
         {
             encoder = VisualGguf.Load(bundle.VisualPath, manifest.Visual, device);
-            language = LanguageModel.Load(bundle.LanguagePath, new LanguageOptions { Threads = options.Threads, ContextLength = manifest.ContextLength });
+            language = LanguageModel.Load(bundle.LanguagePath, new LanguageOptions { Threads = threads, ContextLength = manifest.ContextLength });
             if (language.Width != manifest.Visual.TokenWidth)
                 throw new InputException(bundle.LanguagePath, $"has width {language.Width}, the visual tokens have {manifest.Visual.TokenWidth}");
             return new Reporter(bundle, device, encoder, language, clock.Elapsed);

@@ -173,11 +173,16 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
             int padding = fields.Integer(DicomTag.PixelPadding, 0, signed), limit = fields.Integer(DicomTag.PixelPaddingLimit, padding, signed);
             (paddingFrom, paddingTo) = (Math.Min(padding, limit), Math.Max(padding, limit));
         }
+        var (alongRow, alongColumn) = (Size(fields.Number(DicomTag.PixelSpacing, 1)), Size(fields.Number(DicomTag.PixelSpacing, 0)));
+        if (float.IsNaN(alongRow) || float.IsNaN(alongColumn))
+        {
+            (alongRow, alongColumn) = (float.NaN, float.NaN); // half a size is none
+        }
         static float Size(double millimetres) => millimetres is > 0.01 and < 100 ? (float)millimetres : float.NaN;
         double centre = fields.Number(DicomTag.WindowCentre), width = fields.Number(DicomTag.WindowWidth), tilt = fields.Number(DicomTag.GantryTilt);
         return new DicomImage(
             fields.Text(DicomTag.SeriesUid), columns, rows, row, column, place,
-            Size(fields.Number(DicomTag.PixelSpacing, 1)), Size(fields.Number(DicomTag.PixelSpacing, 0)), Size(fields.Number(DicomTag.SliceThickness)),
+            alongRow, alongColumn, Size(fields.Number(DicomTag.SliceThickness)),
             Math.Abs(tilt) <= 45 ? (float)tilt : 0,
             Math.Abs(centre) < 1e5 && width is >= 1 and < 1e5 ? ((float)centre, (float)width) : null,
             new DicomPixels(allocated, stored, high, signed, unscaled ? 1 : slope, unscaled ? 0 : intercept, paddingFrom, paddingTo), data.Offset);

@@ -20,6 +20,7 @@ internal sealed record NiftiHeader(
 {
     public const int Length = 348;
     private const int MaximumDataOffset = 16 << 20;
+    private const float MaximumDistance = 1e5f; // millimetres; further off, slices would round to one place
 
     public long VoxelBytes => (long)Sizes[0] * Sizes[1] * Sizes[2] * BytesPerVoxel;
 
@@ -75,9 +76,9 @@ internal sealed record NiftiHeader(
         }
 
         var (axes, origin) = Affine(fields);
-        if (axes.Any(a => !(a.Length() is > 0.01f and < 100)) || !float.IsFinite(origin.Length()))
+        if (axes.Any(a => !(a.Length() is > 0.01f and < 100)) || !(origin.Length() < MaximumDistance))
         {
-            throw No("the header gives the voxels no sensible size");
+            throw No("the header gives the voxels no sensible size or place");
         }
         double slope = fields.Single(112), intercept = fields.Single(116);
         bool scaled = double.IsFinite(slope) && double.IsFinite(intercept) && slope != 0; // the standard: slope 0 means unscaled

@@ -11,6 +11,7 @@ namespace Pcrl.Runtime.Studies;
 /// </summary>
 internal static class NiftiReader
 {
+    private const int LargestTail = 16 << 20;
     private const int LargestDeflateRatio = 1032; // what one compressed byte can give at most
     private static readonly (int X, int Y, int Z)[] Permutations = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)];
 
@@ -48,7 +49,10 @@ internal static class NiftiReader
                 stream.ReadExactly(voxels, read, chunk);
                 read += chunk;
             }
-            stream.ReadByte(); // makes gzip compare its checksum if the voxels end the file
+            if (zipped)
+            {
+                ReadToEnd(path, stream);
+            }
         }
         catch (EndOfStreamException e)
         {
@@ -72,6 +76,21 @@ internal static class NiftiReader
             int part = Math.Min(count, waste.Length);
             stream.ReadExactly(waste[..part]);
             count -= part;
+        }
+    }
+
+    // Only at its end gzip compares its checksum; damage can also make the data longer.
+    private static void ReadToEnd(string path, Stream stream)
+    {
+        Span<byte> waste = stackalloc byte[4096];
+        int total = 0;
+        for (int read; (read = stream.Read(waste)) > 0;)
+        {
+            total += read;
+            if (total > LargestTail)
+            {
+                throw new InputException(path, "holds far more than the voxels that its header describes");
+            }
         }
     }
 

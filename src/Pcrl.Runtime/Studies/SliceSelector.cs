@@ -48,7 +48,8 @@ public static class SliceSelector
         var profiles = HeadProfile.MeasureAll(study);
         var (lowest, highest) = BrainRange(study, profiles);
         double[] positions = Positions(study);
-        double step = highest > lowest ? (positions[highest] - positions[lowest]) / (highest - lowest) : 1;
+        double range = positions[highest] - positions[lowest];
+        double step = range > 0 ? range / (highest - lowest) : 1; // slices closer than a float tells apart lie in one place
         double bottom = positions[lowest] - step / 2, height = positions[highest] + step / 2 - bottom; // slices have thickness
         bool millimetres = !double.IsNaN(study.Slices[0].Position);
 

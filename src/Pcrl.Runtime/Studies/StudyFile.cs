@@ -19,10 +19,7 @@ internal sealed record StudyFile(string Path, string Source, StudyFileKind Kind,
         Span<byte> head = stackalloc byte[132];
         try
         {
-            FileSystemInfo? target = new FileInfo(path);
-            target = target.LinkTarget is null ? target : target.ResolveLinkTarget(returnFinalTarget: true);
-            // Pipes and devices have no length either, and opening them could wait for ever.
-            if (target is not FileInfo { Exists: true, Length: > 0 } file)
+            if (RegularFile.Find(path) is not { } file)
             {
                 return Is(StudyFileKind.Other, "an empty file");
             }

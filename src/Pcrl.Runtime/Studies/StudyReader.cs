@@ -32,7 +32,10 @@ public static class StudyReader
     /// <exception cref="OperationCanceledException">The reading was cancelled.</exception>
     public static Study Read(string path, CancellationToken cancellation = default)
     {
-        ArgumentException.ThrowIfNullOrEmpty(path);
+        if (path.Length == 0)
+        {
+            throw new InputException("study", "its path is empty");
+        }
         try
         {
             if (Directory.Exists(path))
@@ -43,9 +46,13 @@ public static class StudyReader
             {
                 throw new InputException(path, "no such file or folder");
             }
-            return StudyFile.IsNiftiName(path)
+            if (!StudyFile.IsNiftiName(path))
+            {
+                throw new InputException(path, "a study is a folder of images, or a .nii or .nii.gz file");
+            }
+            return RegularFile.Find(path) is not null
                 ? NiftiReader.Read(path, Path.GetFileName(path), [], cancellation)
-                : throw new InputException(path, "a study is a folder of images, or a .nii or .nii.gz file");
+                : throw new InputException(path, "is empty or no ordinary file");
         }
         catch (UnauthorizedAccessException e)
         {

@@ -14,7 +14,7 @@ public sealed record WindowChoice(float? Centre, float? Width)
     public static WindowChoice Series { get; } = new(null, null);
 
     /// <summary>Reads <c>brain</c>, <c>series</c> or <c>CENTRE/WIDTH</c>.</summary>
-    /// <exception cref="InputException">Anything else, or a width that is not positive.</exception>
+    /// <exception cref="InputException">Anything else, or a centre or width that no CT can have.</exception>
     public static WindowChoice Parse(string text)
     {
         if (text is "brain")
@@ -24,7 +24,7 @@ public sealed record WindowChoice(float? Centre, float? Width)
         string[] parts = text.Split('/');
         if (parts.Length == 2 && float.TryParse(parts[0], CultureInfo.InvariantCulture, out float centre)
             && float.TryParse(parts[1], CultureInfo.InvariantCulture, out float width)
-            && float.IsFinite(centre) && width is > 0 and < 100_000)
+            && MathF.Abs(centre) < 100_000 && width is >= 1 and < 100_000)
             return new WindowChoice(centre, width);
         throw new InputException("--window", $"must be brain, series or CENTRE/WIDTH such as 40/80, is '{text}'");
     }

@@ -10,9 +10,6 @@ namespace Pcrl.Runtime.Vision;
 /// </summary>
 public sealed class VisualTrunk : IDisposable
 {
-    private const int LargestImage = 2048;
-    private const int LargestGrid = 256;
-
     /// <summary>Slices that go through the trunk together: more share each weight that is read, fewer need less memory.</summary>
     private const int SlicesAtOnce = 2;
 
@@ -34,7 +31,8 @@ public sealed class VisualTrunk : IDisposable
     public VisualTrunk(VisualConfig config, WeightReader weights, Device device, int slices = 24)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(slices);
-        Check(config);
+        if (config.Problem() is { } problem)
+            throw new InputException("visual config", problem);
         _config = config;
         Slices = slices;
         int chunk = Enumerable.Range(1, Math.Min(SlicesAtOnce, slices)).Last(c => slices % c == 0);
@@ -149,22 +147,5 @@ public sealed class VisualTrunk : IDisposable
         var y = network.Add($"{name}.conv1", new Conv2d(x.Shape.C, width, 1) { Relu = true }, x);
         y = network.Add($"{name}.conv2", new Conv2d(width, width, 3) { Stride = stride, Padding = 1, Relu = true }, y);
         return network.Add($"{name}.conv3", new Conv2d(width, outputs, 1) { Relu = true }, y, shortcut);
-    }
-
-    private static void Check(VisualConfig config)
-    {
-        Require(config.Block is "bottleneck" or "basic", $"unknown residual block '{config.Block}'");
-        Require(config.VisualTokens is "local+global" or "global", $"unknown choice of visual tokens '{config.VisualTokens}'");
-        Require(config.ImageSize is > 0 and <= LargestImage, $"image size {config.ImageSize} is not within 1..{LargestImage}");
-        Require(config.Grid is > 0 and <= LargestGrid && config.Grid % 2 == 0, $"grid {config.Grid} is not an even number within 2..{LargestGrid}");
-        Require(config.Depths.Count is > 0 and <= 8 && config.Depths.All(d => d is > 0 and <= 256), "impossible numbers of blocks per stage");
-        Require(config.Width is > 0 and <= 1024 && config.TokenWidth is > 0 and <= 1 << 16, "impossible channel counts");
-        Require(config.Mean.Count is > 0 and <= 4 && config.Std.Count == config.Mean.Count && config.Std.All(s => s > 0), "impossible normalisation");
-
-        static void Require(bool holds, string problem)
-        {
-            if (!holds)
-                throw new InputException("visual config", problem);
-        }
     }
 }

@@ -44,6 +44,15 @@ public class DicomReaderTests
         Assert.All(study.Slices, s => Assert.Equal((0.4f, 0.5f, 1f), (s.PixelSpacingX, s.PixelSpacingY, s.Thickness)));
     }
 
+    [Fact]
+    public void HalfAPixelSpacingIsNone()
+    {
+        using var folder = new TemporaryFolder();
+        for (int z = 0; z < TestWorld.Slices; z++)
+            folder.Write($"{z}", DicomBuilder.World(z, Axis("+x"), Axis("+y")).Text(0x00280030, "DS", @"none\0.5").ToBytes());
+        Assert.All(StudyReader.Read(folder.Path).Slices, s => Assert.True(float.IsNaN(s.PixelSpacingX) && float.IsNaN(s.PixelSpacingY)));
+    }
+
     [Theory]
     [InlineData(0, 16, 15, 16, 1, -1024, 1064, 40)] // unsigned, as most scanners write
     [InlineData(1, 16, 15, 16, 1, 0, unchecked((short)0xFFD8), -40)] // signed

@@ -4,6 +4,14 @@ namespace Pcrl.Runtime.Tests.Studies;
 
 public class SliceSelectorTests
 {
+    [Fact]
+    public void SlicesThatRoundToOnePlaceAreStillChosen()
+    {
+        var study = TestHead.Study(TestHead.Every(5, 0, TestHead.BrainHeight));
+        study = study with { Slices = [.. study.Slices.Select(s => s with { Position = 1e5f })] };
+        Assert.Equal(SliceSelector.Count, SliceSelector.Select(study).Slices.Count);
+    }
+
     [Theory]
     [InlineData(10f)]
     [InlineData(6.5f)]

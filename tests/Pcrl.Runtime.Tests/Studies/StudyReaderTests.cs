@@ -19,7 +19,8 @@ public class StudyReaderTests
         folder.Write("a.dcm", []);
         Assert.Contains("an empty file", Refusal(folder.Path));
         folder.Write("b.nii", []);
-        Assert.Contains("truncated", Refusal(folder.File("b.nii")));
+        Assert.Contains("is empty", Refusal(folder.File("b.nii")));
+        Assert.Contains("path is empty", Refusal(""));
     }
 
     [Fact]
@@ -36,6 +37,9 @@ public class StudyReaderTests
             using var pipe = Process.Start("mkfifo", folder.File("pipe.dcm"));
             pipe.WaitForExit();
             File.CreateSymbolicLink(folder.File("to-pipe.dcm"), folder.File("pipe.dcm"));
+            File.CreateSymbolicLink(folder.File("to-pipe.nii"), folder.File("pipe.dcm"));
+            Assert.Contains("no ordinary file", Refusal(folder.File("to-pipe.nii")));
+            File.Delete(folder.File("to-pipe.nii"));
         }
         var study = StudyReader.Read(folder.Path);
         TestWorld.AssertShown(study); // the second way to each file is a double of the first

@@ -1,0 +1,45 @@
+namespace Pcrl.Runtime.Tests;
+
+public class AtomicFileTests
+{
+    private static string Refusal(string path)
+    {
+        string message = Assert.Throws<InputException>(() => AtomicFile.CheckTarget(path)).Message;
+        Assert.Equal(message, Assert.Throws<InputException>(() => AtomicFile.Write(path, _ => Assert.Fail("written"))).Message);
+        return message;
+    }
+
+    [Fact]
+    public void ATargetThatIsNoFileIsRefused()
+    {
+        using var folder = new TemporaryFolder();
+        Assert.Contains("empty", Refusal(""));
+        Assert.Contains("is a folder", Refusal(folder.Path));
+        Assert.Contains("is a folder", Refusal(folder.File("new/")));
+        Assert.Contains("does not exist", Refusal(folder.File("none/report.txt")));
+        File.CreateSymbolicLink(folder.File("loop"), folder.File("loop"));
+        Assert.Contains("loop", Refusal(folder.File("loop")));
+    }
+
+    [Fact]
+    public void ADeviceIsNeverReplaced()
+    {
+        using var folder = new TemporaryFolder();
+        File.CreateSymbolicLink(folder.File("sink"), "/dev/null");
+        // Only the check: without it, writing would replace the device of the machine that runs the tests.
+        Assert.Contains("device", Assert.Throws<InputException>(() => AtomicFile.CheckTarget("/dev/full")).Message);
+        Assert.Contains("device", Assert.Throws<InputException>(() => AtomicFile.CheckTarget(folder.File("sink"))).Message);
+    }
+
+    [Fact]
+    public void ALinkIsKeptAndItsFileReplaced()
+    {
+        using var folder = new TemporaryFolder();
+        folder.Write("report.txt", [1]);
+        File.CreateSymbolicLink(folder.File("link"), folder.File("report.txt"));
+        AtomicFile.Write(folder.File("link"), stream => stream.Write([2, 3]));
+        Assert.NotNull(new FileInfo(folder.File("link")).LinkTarget);
+        Assert.Equal([2, 3], File.ReadAllBytes(folder.File("report.txt")));
+        Assert.Equal(2, Directory.GetFiles(folder.Path).Length); // and no temporary file
+    }
+}

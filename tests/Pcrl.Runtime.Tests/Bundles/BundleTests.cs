@@ -1,0 +1,82 @@
+using System.Text.Json.Nodes;
+using Pcrl.Runtime.Bundles;
+using Pcrl.Runtime.Vision;
+
+namespace Pcrl.Runtime.Tests.Bundles;
+
+/// <summary>Manifests as an enemy or an editor makes them; the weights are of no matter here.</summary>
+public sealed class BundleTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public BundleTests()
+    {
+        _folder.Write(Bundle.VisualFile, [1, 2, 3]);
+        _folder.Write(Bundle.LanguageFile, [4, 5]);
+        Bundle.WriteManifest(_folder.Path, new Manifest
+        {
+            Format = Manifest.CurrentFormat, Model = "test", Description = "", Visual = new VisualConfig(), Prompt = PromptTemplate.ReportGeneration,
+            Sampling = new SamplingDefaults(0.6f, 0.9f, 256), ContextLength = 512, Files = new Dictionary<string, FileDigest>(),
+        });
+    }
+
+    public void Dispose() => _folder.Dispose();
+
+    private string Refusal() => Assert.Throws<InputException>(() => Bundle.Open(_folder.Path)).Message;
+
+    [Fact]
+    public void FilesMayBeLinks()
+    {
+        using var links = new TemporaryFolder();
+        foreach (string file in Directory.GetFiles(_folder.Path))
+            File.CreateSymbolicLink(links.File(Path.GetFileName(file)), file);
+        Assert.Equal("test", Bundle.Open(links.Path).Manifest.Model);
+    }
+
+    [Theory]
+    [InlineData(Bundle.ManifestFile)]
+    [InlineData(Bundle.VisualFile)]
+    public void DevicesAreNotRead(string name)
+    {
+        File.Delete(_folder.File(name));
+        File.CreateSymbolicLink(_folder.File(name), "/dev/zero"); // endless
+        Assert.Contains("no ordinary file", Refusal());
+    }
+
+    [Theory]
+    [InlineData("prompt", "{}", "not a valid manifest")]
+    [InlineData("sampling", "{\"temperature\": 1}", "not a valid manifest")]
+    [InlineData("files", "{\"visual.gguf\": null}", "no digest for visual.gguf")]
+    [InlineData("visual", "{\"image_size\": 2048, \"width\": 1024}", "memory")]
+    [InlineData("visual", "{\"depths\": null}", "missing")]
+    [InlineData("visual", "{\"std\": [1e-45, 1, 1]}", "std")]
+    [InlineData("visual", "{\"mean\": [1e38, 0, 0]}", "mean")]
+    public void AManifestThatLacksOrLies(string key, string value, string problem)
+    {
+        var manifest = JsonNode.Parse(File.ReadAllText(_folder.File(Bundle.ManifestFile)))!;
+        var node = JsonNode.Parse(value)!;
+        if (key == "visual" && manifest[key] is JsonObject visual)
+        {
+            foreach (var (name, number) in node.AsObject())
+            {
+                if (number is null)
+                    visual.Remove(name);
+                else
+                    visual[name] = number.DeepClone();
+            }
+        }
+        else
+            manifest[key] = node;
+        File.WriteAllText(_folder.File(Bundle.ManifestFile), manifest.ToJsonString());
+        Assert.Contains(problem, Refusal());
+    }
+
+    [Fact]
+    public void AnEndlessPromptIsRefused()
+    {
+        var manifest = JsonNode.Parse(File.ReadAllText(_folder.File(Bundle.ManifestFile)))!;
+        manifest["prompt"]!["head"] = new string('a', 100_000);
+        File.WriteAllText(_folder.File(Bundle.ManifestFile), manifest.ToJsonString());
+        Assert.Contains("prompt", Refusal());
+    }
+}
