@@ -16,6 +16,15 @@ public sealed class GoldenTests(ITestOutputHelper output)
         ["resnet101_grid"] = [("TorchSharp", TorchGoldens.ResNetTrunk)],
         ["adamw_mlp"] = [("TorchSharp", TorchGoldens.AdamW)],
         ["lm_cross_entropy"] = [("TorchSharp", TorchGoldens.LanguageModelCrossEntropy)],
+        ["sam_forward"] = [("TorchSharp", SamGoldens.Forward)],
+        ["sam_automatic_masks"] = [("TorchSharp", SamGoldens.AutomaticMasks)],
+        ["sam_amg_logic"] = [("TorchSharp", SamGoldens.GeneratorLogic)],
+        ["medclip_text"] = [("TorchSharp", ClipGoldens.Text)],
+        ["medclip_vision_swin"] = [("TorchSharp", ClipGoldens.SwinVision)],
+        ["medclip_vision_resnet50"] = [("TorchSharp", ClipGoldens.ResNetVision)],
+        ["medclip_logits_loss"] = [("TorchSharp", ClipGoldens.LogitsAndLoss)],
+        ["nms_rle"] = [("C#", MaskGoldens.NmsRle)],
+        ["pil_resize"] = [("C#", MaskGoldens.PillowResize)],
     };
 
     public static IEnumerable<object[]> Cases => Directory.EnumerateDirectories(Root)
