@@ -1,1 +1,6 @@
-return 0;
+using System.CommandLine;
+using Pcrl.Bench;
+
+var root = new RootCommand("Measures the parts of Pcrl. Tables go to standard output; every table names hardware, commit and seed.");
+root.Subcommands.Add(KernelBench.Command());
+return root.Parse(args).Invoke();

@@ -1,6 +1,8 @@
 using System.CommandLine;
 using Pcrl.Runtime;
 
+namespace Pcrl.Tools;
+
 /// <summary>How every tool runs its command line: what a user can mend is one line on stderr, Ctrl-C is a clean stop.</summary>
 internal static class ToolMain
 {

@@ -11,9 +11,13 @@ public sealed class GoldenTests(ITestOutputHelper output)
     /// <summary>Who checks which op. An op may be checked by several implementations, each named.</summary>
     private static readonly Dictionary<string, (string Implementation, Action<GoldenCase> Run)[]> Runners = new()
     {
-        ["llama3_forward"] = [("TorchSharp", TorchGoldens.LlamaForward)],
-        ["llama3_lora"] = [("TorchSharp", TorchGoldens.LlamaLora)],
-        ["resnet101_grid"] = [("TorchSharp", TorchGoldens.ResNetTrunk)],
+        ["llama3_forward"] = [("TorchSharp", TorchGoldens.LlamaForward), ("llama.cpp", LanguageGoldens.LlamaForward)],
+        ["llama3_lora"] = [("TorchSharp", TorchGoldens.LlamaLora), ("llama.cpp", LanguageGoldens.LlamaLora)],
+        ["sampling_filter"] = [("Sampler", LanguageGoldens.SamplingFilter)],
+        ["resnet101_grid"] = [("TorchSharp", TorchGoldens.ResNetTrunk), ("kernels", KernelGoldens.Trunk)],
+        ["conv2d"] = [("kernels", KernelGoldens.Convolution)],
+        ["conv_transpose2d"] = [("kernels", KernelGoldens.TransposedConvolution)],
+        ["pooling"] = [("kernels", KernelGoldens.Pooling)],
         ["adamw_mlp"] = [("TorchSharp", TorchGoldens.AdamW)],
         ["lm_cross_entropy"] = [("TorchSharp", TorchGoldens.LanguageModelCrossEntropy)],
         ["sam_forward"] = [("TorchSharp", SamGoldens.Forward)],
@@ -25,6 +29,8 @@ public sealed class GoldenTests(ITestOutputHelper output)
         ["medclip_logits_loss"] = [("TorchSharp", ClipGoldens.LogitsAndLoss)],
         ["nms_rle"] = [("C#", MaskGoldens.NmsRle)],
         ["pil_resize"] = [("C#", MaskGoldens.PillowResize)],
+        ["jieba_cut"] = [("JiebaSegmenter", JiebaGolden.Run)],
+        ["nlg_metrics"] = [("TextMetrics", MetricsGolden.Run)],
     };
 
     public static IEnumerable<object[]> Cases => Directory.EnumerateDirectories(Root)

@@ -1,3 +1,4 @@
+using Pcrl.Runtime.Language;
 using System.Text.Json;
 using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
@@ -18,7 +19,7 @@ internal static class TorchGoldens
     {
         TorchDevice.Configure(threads: 1, seed: 0);
         using var scope = NewDisposeScope();
-        using var llama = new Llama(golden.Config.Deserialize<LlamaConfig>(SnakeCase)!, null);
+        using var llama = new Llama(golden.Config.Deserialize<LlmConfig>(SnakeCase)!, null);
         Fill(llama, golden, name => name);
         var tokens = tensor(golden.Integers("in.tokens")).reshape(golden.Shape("in.tokens"));
         var hidden = llama.Hidden(llama.Embed(tokens));
@@ -71,7 +72,7 @@ internal static class TorchGoldens
             LoraDropout = settings.GetProperty("dropout").GetSingle(),
             TargetModules = settings.GetProperty("target_modules").Deserialize<string[]>()!,
         };
-        using var llama = new Llama(golden.Config.Deserialize<LlamaConfig>(SnakeCase)!, lora);
+        using var llama = new Llama(golden.Config.Deserialize<LlmConfig>(SnakeCase)!, lora);
         Fill(llama, golden, LoraName);
         var tokens = tensor(golden.Integers("in.tokens")).reshape(golden.Shape("in.tokens"));
         long[] labels = golden.Integers("in.labels");

@@ -1,1 +1,7 @@
-return 0;
+using System.CommandLine;
+using Pcrl.Tools;
+
+return await ToolMain.RunAsync(new RootCommand("Trains, evaluates and ablates Pcrl's models.")
+{
+    MiniCommand.Create(), ScoreCommand.Create(), PhantomCommand.Create(), EvaluateCommand.Create(), PrepareCommand.Create(),
+}, args);

@@ -42,8 +42,17 @@ public sealed record Manifest
     public JsonObject Provenance { get; init; } = [];
 }
 
-/// <summary>Prompt text: <paramref name="Head"/> ‖ visual tokens ‖ <paramref name="Tail"/>, special tokens spelled out.</summary>
-public sealed record PromptTemplate(string Head, string Tail);
+/// <summary>
+/// The text around the visual tokens (reference §3): head ‖ visual tokens ‖ tail, and then the model writes the findings. Special tokens
+/// are spelled out; a marker that the vocabulary does not know as one is read as plain text.
+/// </summary>
+/// <param name="Head">Text before the visual tokens, with the token that begins every text.</param>
+/// <param name="Tail">Text behind them: the instruction.</param>
+public sealed record PromptTemplate(string Head, string Tail)
+{
+    /// <summary>The authors' prompt for report generation.</summary>
+    public static PromptTemplate ReportGeneration { get; } = new("<|begin_of_text|>[Img]", "[/Img][MRG]详细地用中文描述给定的多张脑CT图片并生成一份中文的脑CT报告。");
+}
 
 /// <summary>Sampling parameters a bundle was made for.</summary>
 /// <param name="Temperature">Divisor of the logits; 0 is greedy.</param>

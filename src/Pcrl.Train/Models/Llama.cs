@@ -1,3 +1,4 @@
+using Pcrl.Runtime.Language;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -16,7 +17,7 @@ public sealed class Llama : Module
 
     /// <param name="config">Dimensions.</param>
     /// <param name="lora">Adapters; null for none.</param>
-    public Llama(LlamaConfig config, LoraConfig? lora)
+    public Llama(LlmConfig config, LoraConfig? lora)
         : base(nameof(Llama))
     {
         Config = config;
@@ -26,10 +27,13 @@ public sealed class Llama : Module
     }
 
     /// <summary>Dimensions.</summary>
-    public LlamaConfig Config { get; }
+    public LlmConfig Config { get; }
 
     /// <summary>Embeddings of token ids: [B, T] (int64) → [B, T, D].</summary>
     public Tensor Embed(Tensor tokens) => model.Embed(tokens);
+
+    /// <summary>Embeddings of all tokens: [V, D].</summary>
+    public Tensor EmbeddingTable => model.EmbeddingTable;
 
     /// <summary>Final hidden states (after the last norm): [B, T, D] → [B, T, D], causal.</summary>
     /// <param name="embeddings">Token or visual embeddings.</param>
@@ -78,9 +82,9 @@ internal sealed class LlamaTrunk : Module
     private readonly TokenEmbedding embed_tokens;
     private readonly ModuleList<LlamaLayer> layers;
     private readonly RmsNorm norm;
-    private readonly LlamaConfig _config;
+    private readonly LlmConfig _config;
 
-    public LlamaTrunk(LlamaConfig config, LoraConfig? lora)
+    public LlamaTrunk(LlmConfig config, LoraConfig? lora)
         : base(nameof(LlamaTrunk))
     {
         _config = config;
@@ -89,6 +93,8 @@ internal sealed class LlamaTrunk : Module
         norm = new RmsNorm(config.HiddenSize, config.RmsNormEps);
         RegisterComponents();
     }
+
+    public Tensor EmbeddingTable => embed_tokens.weight;
 
     public Tensor Embed(Tensor tokens) => embed_tokens.forward(tokens);
 
@@ -105,7 +111,7 @@ internal sealed class LlamaTrunk : Module
 /// <summary>Rows of a table by id. (TorchSharp's Embedding would do; the initial scale is ours.)</summary>
 internal sealed class TokenEmbedding : Module<Tensor, Tensor>
 {
-    private readonly Parameter weight;
+    internal readonly Parameter weight;
 
     public TokenEmbedding(int rows, int width)
         : base(nameof(TokenEmbedding))

@@ -1,3 +1,4 @@
+using Pcrl.Runtime.Language;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -12,7 +13,7 @@ internal sealed class LlamaLayer : Module
     private readonly LlamaFeedForward mlp;
     private readonly RmsNorm input_layernorm, post_attention_layernorm;
 
-    public LlamaLayer(int index, LlamaConfig config, LoraConfig? lora)
+    public LlamaLayer(int index, LlmConfig config, LoraConfig? lora)
         : base(nameof(LlamaLayer))
     {
         self_attn = new LlamaAttention(index, config, lora);
@@ -39,10 +40,10 @@ internal sealed class LlamaLayer : Module
 internal sealed class LlamaAttention : Module
 {
     private readonly LoraLinear q_proj, k_proj, v_proj, o_proj;
-    private readonly LlamaConfig _config;
+    private readonly LlmConfig _config;
     private readonly int _layer;
 
-    public LlamaAttention(int layer, LlamaConfig config, LoraConfig? lora)
+    public LlamaAttention(int layer, LlmConfig config, LoraConfig? lora)
         : base(nameof(LlamaAttention))
     {
         (_layer, _config) = (layer, config);
@@ -86,7 +87,7 @@ internal sealed class LlamaFeedForward : Module<Tensor, Tensor>
 {
     private readonly LoraLinear gate_proj, up_proj, down_proj;
 
-    public LlamaFeedForward(LlamaConfig config, LoraConfig? lora)
+    public LlamaFeedForward(LlmConfig config, LoraConfig? lora)
         : base(nameof(LlamaFeedForward))
     {
         gate_proj = LlamaLayer.Projection("gate_proj", config.HiddenSize, config.IntermediateSize, lora);

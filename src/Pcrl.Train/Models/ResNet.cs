@@ -50,13 +50,17 @@ public sealed class ResNet : Module<Tensor, Tensor>
     }
 
     /// <summary>[N, 3, S, S] normalised → [N, C, h, w], h = w = S / 2^(stages + 1), rounded up.</summary>
-    public override Tensor forward(Tensor x)
+    public override Tensor forward(Tensor x) => Stages(x)[^1];
+
+    /// <summary>The output of every stage, the last being the trunk's.</summary>
+    public IReadOnlyList<Tensor> Stages(Tensor x)
     {
         using var scope = NewDisposeScope();
         x = functional.relu(bn1.forward(conv1.forward(x)));
         x = functional.max_pool2d(x, 3, 2, 1);
+        var outputs = new List<Tensor>();
         foreach (var stage in _stages)
-            x = stage.forward(x);
-        return x.MoveToOuterDisposeScope();
+            outputs.Add((x = stage.forward(x)).MoveToOuterDisposeScope());
+        return outputs;
     }
 }

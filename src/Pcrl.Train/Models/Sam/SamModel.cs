@@ -1,3 +1,6 @@
+using Pcrl.Runtime;
+using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Models.Clip;
 using TorchSharp;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
@@ -33,6 +36,49 @@ public sealed class SamModel : Module
 
     /// <inheritdoc cref="ImageEncoder"/>
     public SamMaskDecoder MaskDecoder => mask_decoder;
+
+    /// <summary>Opens the weights of any size; the shapes tell which. (The decoder's eight heads, the same in all sizes, they don't tell.)</summary>
+    /// <exception cref="InputException">Missing, broken, or of another architecture.</exception>
+    public static SamModel Open(string path)
+    {
+        using var weights = Checkpoint.Open(path);
+        var model = new SamModel(Shape(weights));
+        try
+        {
+            Weights.Load(weights, Weights.Of(model), ignore: name => name is "pixel_mean" or "pixel_std");
+            model.eval();
+            return model;
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    private static SamConfig Shape(ITensorSource weights)
+    {
+        const string encoder = "image_encoder.", block = encoder + "blocks.";
+        int Size(string name, int dimension) => ImageTextScorer.Size(weights, name, dimension);
+        int width = Size(encoder + "pos_embed", 3), grid = Size(encoder + "pos_embed", 1), patch = Size(encoder + "patch_embed.proj.weight", 2);
+        int depth = ImageTextScorer.Layers(weights, block);
+        int[] windows = [.. Enumerable.Range(0, depth).Select(i => (Size($"{block}{i}.attn.rel_pos_h", 0) + 1) / 2)];
+        return new SamConfig
+        {
+            ImageSize = grid * patch,
+            PatchSize = patch,
+            EmbedDim = width,
+            Depth = depth,
+            NumHeads = width / Math.Max(1, Size(block + "0.attn.rel_pos_h", 1)),
+            MlpRatio = Size(block + "0.mlp.lin1.weight", 0) / (double)width,
+            WindowSize = windows.Where(w => w != grid).DefaultIfEmpty(grid).First(),
+            GlobalAttnIndexes = [.. Enumerable.Range(0, depth).Where(i => windows[i] == grid)],
+            PromptEmbedDim = Size("mask_decoder.iou_token.weight", 1),
+            MaskInChans = Size("prompt_encoder.mask_downscaling.3.weight", 0),
+            DecoderMlpDim = Size("mask_decoder.transformer.layers.0.mlp.lin1.weight", 0),
+            IouHidden = Size("mask_decoder.iou_prediction_head.layers.0.weight", 0),
+        };
+    }
 
     /// <summary>Normalises a picture [B, 3, H, W] of 0..255 (longest side ≤ image size) and pads it to the right and below: [B, 3, S, S].</summary>
     public Tensor Preprocess(Tensor picture)

@@ -1,0 +1,151 @@
+using System.Runtime.CompilerServices;
+using Pcrl.Kernels.Cpu;
+
+namespace Pcrl.Kernels.Convolution;
+
+/// <summary>
+/// Convolution, transposed convolution and linear layer on the CPU: the output pixels of all images in blocks of rows, each block against
+/// panels of packed weights, tile by tile. Rows of the left matrix are never built, only pointers to them.
+/// </summary>
+internal sealed unsafe class CpuConvolution : Layer
+{
+    /// <summary>Tiles per block: as many rows as share one pass of a weight panel through the second-level cache.</summary>
+    private const int TilesPerBlock = 16;
+
+    private readonly CpuDevice _device;
+    private readonly int _groups;
+    private readonly WeightOrder _order;
+    private readonly bool _relu;
+    private readonly Gather[] _gathers;
+    private readonly PackedWeights[] _weights; // [gathers, groups]
+    private readonly Part[] _parts;
+    private readonly NativeBuffer _zeros; // what a tap in the padding reads
+    private readonly Action<int, int> _work;
+
+    private float* _input;
+    private float* _output;
+    private float* _residual;
+
+    private CpuConvolution(CpuDevice device, Operator op, Shape input, Gather[] gathers, int groups, WeightOrder order, bool relu,
+        ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
+        : base(device, op, input)
+    {
+        _device = device;
+        _groups = groups;
+        _order = order;
+        _relu = relu;
+        _gathers = gathers;
+        _zeros = new NativeBuffer(order.Depth * sizeof(float));
+        _work = Work;
+        int tileColumns = Tile.Columns(device.VectorBits);
+        _weights = new PackedWeights[gathers.Length * groups];
+        int groupWeights = weight.Length / groups;
+        for (int g = 0; g < _weights.Length; g++)
+        {
+            int group = g % groups;
+            _weights[g] = new PackedWeights(tileColumns, gathers[g / groups].Taps, order, weight.Slice(group * groupWeights, groupWeights),
+                bias.IsEmpty ? bias : bias.Slice(group * order.Columns, order.Columns));
+        }
+        _parts = Share(input.N, gathers, groups, _weights[0].Panels, Tile.Rows(device.VectorBits) * TilesPerBlock, device.Threads);
+    }
+
+    public static CpuConvolution Create(CpuDevice device, Conv2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) =>
+        new(device, op, input, Gather.Of(op, input), op.Groups, WeightOrder.Of(op), op.Relu, weight, bias);
+
+    public static CpuConvolution Create(CpuDevice device, ConvTranspose2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) =>
+        new(device, op, input, Gather.Of(op, input), groups: 1, WeightOrder.Of(op), op.Relu, weight, bias);
+
+    public static CpuConvolution Create(CpuDevice device, Linear op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) =>
+        new(device, op, input, Gather.Of(op.AsConvolution, input), groups: 1, WeightOrder.Of(op.AsConvolution), op.Relu, weight, bias);
+
+    public override void Dispose()
+    {
+        foreach (var weights in _weights)
+            weights.Dispose();
+        _zeros.Dispose();
+    }
+
+    private protected override void Execute(Tensor input, Tensor output, Tensor? residual)
+    {
+        _input = ((CpuTensor)input).Data;
+        _output = ((CpuTensor)output).Data;
+        _residual = residual is CpuTensor added ? added.Data : null;
+        _device.Team.Run(_parts.Length, _work);
+    }
+
+    /// <summary>Cuts the work into parts: blocks of rows, and also runs of panels where there are too few blocks to keep every thread busy.</summary>
+    private static Part[] Share(int images, Gather[] gathers, int groups, int panels, int blockRows, int threads)
+    {
+        const int PartsPerThread = 8;
+        long blocks = gathers.Sum(g => ((long)images * g.Rows + blockRows - 1) / blockRows) * groups;
+        int runs = (int)Math.Clamp((PartsPerThread * threads + blocks - 1) / blocks, 1, panels);
+        if (threads == 1)
+            runs = 1;
+        var parts = new List<Part>();
+        for (int gather = 0; gather < gathers.Length; gather++)
+            for (long row = 0, rows = (long)images * gathers[gather].Rows; row < rows; row += blockRows)
+                for (int group = 0; group < groups; group++)
+                    for (int run = 0; run < runs; run++)
+                    {
+                        int first = (int)((long)panels * run / runs), end = (int)((long)panels * (run + 1) / runs);
+                        parts.Add(new(gather, group, row, (int)Math.Min(blockRows, rows - row), first, end));
+                    }
+        return [.. parts];
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Work(int index, int worker)
+    {
+        ref readonly var part = ref _parts[index];
+        var gather = _gathers[part.Gather];
+        var weights = _weights[part.Gather * _groups + part.Group];
+        int tileRows = Tile.Rows(_device.VectorBits), tileColumns = Tile.Columns(_device.VectorBits);
+        int padded = (part.Rows + tileRows - 1) / tileRows * tileRows, taps = gather.Taps.Length;
+        byte* scratch = (byte*)_device.Scratch(worker, (long)padded * sizeof(long) + (long)taps * padded * sizeof(float*));
+        long* target = (long*)scratch;
+        float** source = (float**)(target + padded);
+        Resolve(gather, part, padded, source, target);
+        var job = new TileJob { SourceStride = padded, Taps = taps, Depth = _order.Depth, Relu = _relu };
+        for (int panel = part.FirstPanel; panel < part.EndPanel; panel++)
+        {
+            int firstColumn = panel * tileColumns, columns = Math.Min(tileColumns, _order.Columns - firstColumn);
+            long column = (long)part.Group * _order.Columns + firstColumn;
+            job.Weight = weights.Panel(panel);
+            job.Bias = weights.Bias(panel);
+            job.Output = _output + column;
+            job.Residual = _residual == null ? null : _residual + column;
+            for (int row = 0; row < part.Rows; row += tileRows)
+            {
+                job.Source = source + row;
+                job.Target = target + row;
+                Tile.Run(_device.VectorBits, job, Math.Min(tileRows, part.Rows - row), columns);
+            }
+        }
+    }
+
+    /// <summary>Turns the gather's pixel numbers into addresses for the rows of one part; rows beyond its end repeat the last one.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Resolve(Gather gather, in Part part, int padded, float** source, long* target)
+    {
+        int taps = gather.Taps.Length, rows = gather.Rows;
+        long image = part.FirstRow / rows;
+        int row = (int)(part.FirstRow % rows);
+        float* channels = _input + (long)part.Group * _order.Depth;
+        float* zeros = _zeros.Floats;
+        for (int r = 0; r < padded; r++)
+        {
+            float* pixels = channels + image * Input.ImageCount;
+            for (int tap = 0; tap < taps; tap++)
+            {
+                int pixel = gather.Source[tap * rows + row];
+                source[tap * padded + r] = pixel < 0 ? zeros : pixels + (long)pixel * Input.C;
+            }
+            target[r] = image * Output.ImageCount + (long)gather.Target[row] * Output.C;
+            if (r + 1 < part.Rows && ++row == rows)
+                (row, image) = (0, image + 1);
+        }
+    }
+
+    /// <summary>Rows × panels of one gather and group: what one thread does in one go.</summary>
+    private readonly record struct Part(int Gather, int Group, long FirstRow, int Rows, int FirstPanel, int EndPanel);
+}

@@ -1,0 +1,113 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Pcrl.Kernels.Cpu;
+using Pcrl.Kernels.Gpu;
+
+namespace Pcrl.Kernels;
+
+/// <summary>Kinds of devices that operators run on.</summary>
+public enum DeviceKind
+{
+    /// <summary>CUDA if a driver and a device are there, else the CPU.</summary>
+    Auto,
+
+    /// <summary>Vector instructions and threads of this machine.</summary>
+    Cpu,
+
+    /// <summary>The first CUDA device.</summary>
+    Cuda,
+
+    /// <summary>The first OpenCL device.</summary>
+    OpenCl,
+
+    /// <summary>The GPU kernels on ILGPU's CPU accelerator: right, but a thousand times slower. For tests.</summary>
+    Emulator,
+}
+
+/// <summary>Where tensors live and operators run. Nothing above this class knows which kind it got.</summary>
+public abstract class Device : IDisposable
+{
+    private protected Device(DeviceKind kind, int threads, string choice)
+    {
+        Kind = kind;
+        Threads = threads;
+        Choice = choice;
+    }
+
+    /// <summary>What was opened; never <see cref="DeviceKind.Auto"/>.</summary>
+    public DeviceKind Kind { get; }
+
+    /// <summary>CPU threads that operators use.</summary>
+    public int Threads { get; }
+
+    /// <summary>One line: what was chosen and why, with a warning if it is not what was asked for.</summary>
+    public string Choice { get; }
+
+    /// <summary>
+    /// Opens a device. Asking for a GPU where there is none, or where its driver fails, opens the CPU and says so in <see cref="Choice"/>.
+    /// </summary>
+    /// <param name="kind">What is wanted.</param>
+    /// <param name="threads">CPU threads, 0 for one per core.</param>
+    public static Device Open(DeviceKind kind = DeviceKind.Auto, int threads = 0)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(threads);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(threads, CpuDevice.MaximumThreads);
+        // The driver is asked before anything of ILGPU is loaded: start-up on a machine without a GPU must not pay for it.
+        switch (kind)
+        {
+            case DeviceKind.Cpu:
+                return new CpuDevice(threads, why: "asked for");
+            case DeviceKind.Emulator:
+                return OpenGpu(kind, threads, "asked for");
+            case DeviceKind.OpenCl:
+                return TryOpenGpu(kind, threads, "asked for");
+            case DeviceKind.Cuda or DeviceKind.Auto:
+                bool asked = kind == DeviceKind.Cuda;
+                if (CudaDriver.WhyUnusable() is { } reason)
+                    return new CpuDevice(threads, why: asked ? $"warning: cuda was asked for, but {reason}" : reason);
+                return TryOpenGpu(DeviceKind.Cuda, threads, asked ? "asked for" : "a CUDA device is there");
+            default:
+                throw new ArgumentOutOfRangeException(nameof(kind));
+        }
+    }
+
+    /// <summary>A new tensor of zeros.</summary>
+    public abstract Tensor NewTensor(Shape shape);
+
+    /// <summary>Packs weights and plans an operator for inputs of one shape.</summary>
+    /// <param name="op">The operator.</param>
+    /// <param name="input">Shape of every input to come.</param>
+    /// <param name="weight">Weights in PyTorch's order; copied.</param>
+    /// <param name="bias">One per output channel, or empty; copied.</param>
+    /// <exception cref="ArgumentException">Shapes or counts do not fit.</exception>
+    public Layer Prepare(Operator op, Shape input, ReadOnlySpan<float> weight = default, ReadOnlySpan<float> bias = default)
+    {
+        op.OutputShape(input);
+        op.CheckWeights(weight.Length, bias.Length);
+        return Create(op, input, weight, bias);
+    }
+
+    /// <summary>Waits until everything that was started has finished. Only clocks need it: reading a tensor waits anyway.</summary>
+    public abstract void Synchronize();
+
+    /// <summary>Stops threads, frees the accelerator. Tensors and layers go first.</summary>
+    public abstract void Dispose();
+
+    private protected abstract Layer Create(Operator op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias);
+
+    private static Device TryOpenGpu(DeviceKind kind, int threads, string why)
+    {
+        try
+        {
+            return OpenGpu(kind, threads, why);
+        }
+        catch (Exception failure)
+        {
+            // Drivers fail in as many ways as there are drivers; none of them may end the program.
+            return new CpuDevice(threads, why: $"warning: {kind.ToString().ToLowerInvariant()} could not be opened: {failure.Message.ReplaceLineEndings(" ")}");
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static Device OpenGpu(DeviceKind kind, int threads, string why) => GpuDevice.Open(kind, threads, why);
+}

@@ -1,0 +1,29 @@
+namespace Pcrl.Runtime.Language;
+
+/// <summary>Why generation ended.</summary>
+public enum StopReason
+{
+    /// <summary>The model wrote a token that ends the text.</summary>
+    EndOfText,
+
+    /// <summary><see cref="SamplingOptions.MaxTokens"/> were generated.</summary>
+    TokenLimit,
+
+    /// <summary>The context is full.</summary>
+    ContextFull,
+}
+
+/// <summary>Counts and times of one generation.</summary>
+/// <param name="Stop">Why it ended.</param>
+/// <param name="VisualTokens">Rows of visual tokens in the prompt.</param>
+/// <param name="PromptTokens">Text tokens in the prompt, without the visual ones.</param>
+/// <param name="GeneratedTokens">Generated tokens, without the one that ended the text.</param>
+/// <param name="Prefill">Time from the prompt to the first logits.</param>
+/// <param name="Decode">Time of all that followed, without the time the caller took.</param>
+public sealed record GenerationSummary(
+    StopReason Stop, int VisualTokens, int PromptTokens, int GeneratedTokens, TimeSpan Prefill, TimeSpan Decode);
+
+/// <summary>A piece of the text as it grows.</summary>
+/// <param name="Text">Whole characters; a character that spans tokens comes with its last one, so a piece may be empty.</param>
+/// <param name="Summary">Set on the last piece only, which always comes unless the generation is cancelled or fails.</param>
+public sealed record GeneratedPiece(string Text, GenerationSummary? Summary = null);

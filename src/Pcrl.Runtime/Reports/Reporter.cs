@@ -1,0 +1,156 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using Pcrl.Kernels;
+using Pcrl.Runtime.Bundles;
+using Pcrl.Runtime.Language;
+using Pcrl.Runtime.Studies;
+using Pcrl.Runtime.Vision;
+
+namespace Pcrl.Runtime.Reports;
+
+/// <summary>Where and how a bundle runs.</summary>
+public sealed record ReporterOptions
+{
+    /// <summary>Device of the vision kernels.</summary>
+    public DeviceKind Device { get; init; } = DeviceKind.Auto;
+
+    /// <summary>CPU threads of both halves; 0 for one per core.</summary>
+    public int Threads { get; init; }
+}
+
+/// <summary>A piece of a report as it grows; the last one carries the whole.</summary>
+/// <param name="Text">New characters, may be empty.</param>
+/// <param name="Report">Set on the last piece only.</param>
+public sealed record ReportPiece(string Text, Report? Report = null);
+
+/// <summary>A study and the time it took to read.</summary>
+public sealed record TimedStudy(Study Study, TimeSpan Elapsed);
+
+/// <summary>A study ready for the encoder.</summary>
+/// <param name="Study">The study.</param>
+/// <param name="Selection">Which of its slices were chosen, and why.</param>
+/// <param name="Slices">[24, S, S], 0 to 1.</param>
+/// <param name="Elapsed">Time of reading, choosing and preparing.</param>
+public sealed record PreparedStudy(Study Study, SliceSelection Selection, float[] Slices, TimeSpan Elapsed);
+
+/// <summary>
+/// The way of a CT: study → 24 slices → visual tokens → LLM → draft report. Opened once per bundle, used for any number of studies,
+/// one at a time.
+/// </summary>
+public sealed class Reporter : IDisposable
+{
+    private readonly Bundle _bundle;
+    private readonly Device _device;
+    private readonly VisualEncoder _encoder;
+    private readonly LanguageModel _language;
+    private readonly TimeSpan _load;
+
+    private Reporter(Bundle bundle, Device device, VisualEncoder encoder, LanguageModel language, TimeSpan load)
+    {
+        _bundle = bundle;
+        _device = device;
+        _encoder = encoder;
+        _language = language;
+        _load = load;
+    }
+
+    /// <summary>The manifest of the opened bundle.</summary>
+    public Manifest Manifest => _bundle.Manifest;
+
+    /// <summary>One line: the device of the vision kernels and why.</summary>
+    public string Device => _device.Choice;
+
+    /// <summary>Verifies and loads a bundle.</summary>
+    /// <exception cref="InputException">The bundle is incomplete, damaged, or does not fit together.</exception>
+    public static Reporter Open(string bundleFolder, ReporterOptions options, CancellationToken cancellation = default)
+    {
+        var clock = Stopwatch.StartNew();
+        var bundle = Bundle.Open(bundleFolder, cancellation);
+        var manifest = bundle.Manifest;
+        var device = Kernels.Device.Open(options.Device, options.Threads);
+        VisualEncoder? encoder = null;
+        LanguageModel? language = null;
+        try
+        {
+            encoder = VisualGguf.Load(bundle.VisualPath, manifest.Visual, device);
+            language = LanguageModel.Load(bundle.LanguagePath, new LanguageOptions { Threads = options.Threads, ContextLength = manifest.ContextLength });
+            if (language.Width != manifest.Visual.TokenWidth)
+                throw new InputException(bundle.LanguagePath, $"has width {language.Width}, the visual tokens have {manifest.Visual.TokenWidth}");
+            return new Reporter(bundle, device, encoder, language, clock.Elapsed);
+        }
+        catch
+        {
+            language?.Dispose();
+            encoder?.Dispose();
+            device.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Reads a study and takes the time. Needs no model, so it can run while one is loaded.</summary>
+    /// <exception cref="InputException">The study cannot be read or is no axial head CT.</exception>
+    public static TimedStudy Read(string path, CancellationToken cancellation = default)
+    {
+        var clock = Stopwatch.StartNew();
+        return new TimedStudy(StudyReader.Read(path, cancellation), clock.Elapsed);
+    }
+
+    /// <summary>The 24 slices of a study as the model sees them.</summary>
+    /// <param name="study">The study.</param>
+    /// <param name="window">Window for Hounsfield input.</param>
+    /// <exception cref="InputException">The study does not show a head from skull base to vertex.</exception>
+    public PreparedStudy Prepare(TimedStudy study, WindowChoice window)
+    {
+        var clock = Stopwatch.StartNew();
+        var selection = SliceSelector.Select(study.Study);
+        float[] slices = SliceImages.Prepare(study.Study, selection, Manifest.Visual.ImageSize, window);
+        return new PreparedStudy(study.Study, selection, slices, study.Elapsed + clock.Elapsed);
+    }
+
+    /// <summary>Writes the report of a prepared study, piece by piece.</summary>
+    /// <exception cref="InputException">An option is out of range, or the model breaks down (non-finite logits).</exception>
+    /// <exception cref="OperationCanceledException">Cancelled, at any point.</exception>
+    public async IAsyncEnumerable<ReportPiece> WriteAsync(
+        PreparedStudy study, SamplingOptions sampling, [EnumeratorCancellation] CancellationToken cancellation = default)
+    {
+        var clock = Stopwatch.StartNew();
+        float[] visualTokens = await Task.Run(() => _encoder.Encode(study.Slices, cancellation), cancellation).ConfigureAwait(false);
+        var encode = clock.Elapsed;
+        var text = new System.Text.StringBuilder();
+        GenerationSummary? summary = null;
+        await foreach (var piece in _language.GenerateAsync(Manifest.Prompt, visualTokens, sampling, cancellation).ConfigureAwait(false))
+        {
+            text.Append(piece.Text);
+            summary = piece.Summary;
+            if (summary is null)
+                yield return new ReportPiece(piece.Text);
+        }
+        var report = new Report
+        {
+            Text = text.ToString(),
+            Model = Manifest.Model,
+            Slices = [.. study.Selection.Slices.Select(s => new ReportSlice(s.Index, s.Source, s.Layer, s.Level, s.Reason))],
+            SetAside = study.Study.SetAside,
+            VisualTokens = summary!.VisualTokens,
+            PromptTokens = summary.PromptTokens,
+            GeneratedTokens = summary.GeneratedTokens,
+            Stop = System.Text.Json.JsonNamingPolicy.SnakeCaseLower.ConvertName(summary.Stop.ToString()),
+            Seed = sampling.Seed,
+            Temperature = sampling.Temperature,
+            TopP = sampling.TopP,
+            Device = Device,
+            TimingsMs = new ReportTimings(
+                _load.TotalMilliseconds, study.Elapsed.TotalMilliseconds, encode.TotalMilliseconds,
+                summary.Prefill.TotalMilliseconds, summary.Decode.TotalMilliseconds, clock.Elapsed.TotalMilliseconds),
+        };
+        yield return new ReportPiece("", report);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _language.Dispose();
+        _encoder.Dispose();
+        _device.Dispose();
+    }
+}

@@ -1,0 +1,52 @@
+using System.Collections.Concurrent;
+using System.Runtime.InteropServices;
+
+namespace Pcrl.Runtime.Studies;
+
+/// <summary>How stored pixels mean Hounsfield units.</summary>
+/// <param name="BitsAllocated">8 or 16.</param>
+/// <param name="BitsStored">1 to <paramref name="BitsAllocated"/>.</param>
+/// <param name="HighBit">Uppermost bit of the value; others may hold overlays and are masked.</param>
+/// <param name="Signed">Two's complement.</param>
+/// <param name="Slope">Stored value → HU.</param>
+/// <param name="Intercept">Stored value → HU.</param>
+/// <param name="PaddingLow">Lowest stored value that means "outside the field of view"; above <paramref name="PaddingHigh"/> if none does.</param>
+/// <param name="PaddingHigh">Highest such value.</param>
+/// <remarks>MONOCHROME1 is not among these: it says how to paint the values, not what they are.</remarks>
+internal readonly record struct DicomPixels(
+    int BitsAllocated, int BitsStored, int HighBit, bool Signed, double Slope, double Intercept, int PaddingLow, int PaddingHigh)
+{
+    /// <summary>HU of every pattern a stored pixel can have: 2^BitsAllocated values.</summary>
+    private float[] Table()
+    {
+        var table = new float[1 << BitsAllocated];
+        int shift = HighBit + 1 - BitsStored, unused = 32 - BitsStored;
+        for (int pattern = 0; pattern < table.Length; pattern++)
+        {
+            int top = (pattern >> shift) << unused;
+            int value = Signed ? top >> unused : (int)((uint)top >> unused);
+            table[pattern] = value >= PaddingLow && value <= PaddingHigh ? HounsfieldRange.Air : HounsfieldRange.Clamp(value * Slope + Intercept);
+        }
+        return table;
+    }
+
+    /// <summary>Pixels as displayed, in HU: [walk.Height, walk.Width].</summary>
+    /// <param name="stored">The pixel data.</param>
+    /// <param name="walk">Their way to the display.</param>
+    /// <param name="tables">Keeps what a series' slices share.</param>
+    public float[] Decode(ReadOnlySpan<byte> stored, PixelWalk walk, ConcurrentDictionary<DicomPixels, float[]> tables)
+    {
+        float[] table = tables.GetOrAdd(this, static p => p.Table());
+        var pixels = new float[walk.Width * walk.Height];
+        var words = MemoryMarshal.Cast<byte, ushort>(stored);
+        for (int y = 0, i = 0; y < walk.Height; y++)
+        {
+            int at = walk.Start + y * walk.StepY;
+            for (int x = 0; x < walk.Width; x++, i++, at += walk.StepX)
+            {
+                pixels[i] = table[BitsAllocated == 16 ? words[at] : stored[at]];
+            }
+        }
+        return pixels;
+    }
+}

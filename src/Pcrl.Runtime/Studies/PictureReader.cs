@@ -1,0 +1,95 @@
+using System.Numerics.Tensors;
+using SkiaSharp;
+
+namespace Pcrl.Runtime.Studies;
+
+/// <summary>A folder of PNG or JPEG pictures, one per slice, already windowed; file-name order is caudal to cranial.</summary>
+internal static class PictureReader
+{
+    private const long MaximumFileBytes = 64 << 20;
+
+    // Grey saved as colour JPEG strays by a few levels; a photo or a rendering does so by far and in many places.
+    private const int ColourLevels = 32;
+    private const double ColourShare = 0.01;
+
+    public static Study Read(string folder, IReadOnlyList<StudyFile> files, List<SetAside> setAside, CancellationToken cancellation)
+    {
+        var sizes = StudyReader.ForEach(files, Size, cancellation);
+        var common = sizes.GroupBy(s => s).OrderByDescending(g => g.Count()).Select(g => g.Key).FirstOrDefault();
+        var kept = new List<StudyFile>();
+        for (int i = 0; i < files.Count; i++)
+        {
+            if (sizes[i] == common)
+            {
+                kept.Add(files[i]);
+            }
+            else
+            {
+                setAside.Add(new SetAside(files[i].Source, "its size differs from most pictures'"));
+            }
+        }
+        StudyReader.CheckCount(folder, kept.Count, (long)common.Width * common.Height, setAside);
+        var slices = StudyReader.ForEach(kept, file =>
+            new StudySlice(file.Source, common.Width, common.Height, Grey(file), float.NaN, float.NaN, float.NaN, float.NaN), cancellation);
+        return new Study("images", PixelUnit.Windowed, slices, setAside, 0, null);
+    }
+
+    private static SKSizeI Size(StudyFile file)
+    {
+        using var codec = Open(file);
+        var info = codec.Info;
+        if (StudyReader.SizeProblem(info.Width, info.Height) is { } problem)
+        {
+            throw new InputException(file.Path, problem);
+        }
+        if (codec.EncodedOrigin != SKEncodedOrigin.TopLeft)
+        {
+            // Turning a head by what a camera noted could swap left and right.
+            throw new InputException(file.Path, "the picture says it is to be rotated or mirrored: save it upright");
+        }
+        return info.Size;
+    }
+
+    private static SKCodec Open(StudyFile file)
+    {
+        byte[] bytes = new FileInfo(file.Path).Length <= MaximumFileBytes
+            ? File.ReadAllBytes(file.Path) : throw new InputException(file.Path, "too large for a picture of a CT slice");
+        using var data = SKData.CreateCopy(bytes);
+        return SKCodec.Create(data) ?? throw Damaged(file);
+    }
+
+    private static InputException Damaged(StudyFile file) => new(file.Path, "the picture is truncated or damaged");
+
+    // [Height, Width], 0 to 255.
+    private static float[] Grey(StudyFile file)
+    {
+        using var codec = Open(file);
+        bool grey = codec.Info.ColorType == SKColorType.Gray8;
+        // Premultiplied, so what is transparent becomes black.
+        var info = new SKImageInfo(codec.Info.Width, codec.Info.Height, grey ? SKColorType.Gray8 : SKColorType.Rgba8888, grey ? SKAlphaType.Opaque : SKAlphaType.Premul);
+        using var bitmap = new SKBitmap(info);
+        if (codec.GetPixels(info, bitmap.GetPixels()) != SKCodecResult.Success)
+        {
+            throw Damaged(file);
+        }
+        var stored = bitmap.GetPixelSpan();
+        var pixels = new float[info.Width * info.Height];
+        long coloured = 0;
+        for (int y = 0; y < info.Height; y++)
+        {
+            var row = stored.Slice(y * bitmap.RowBytes, info.BytesSize / info.Height);
+            if (grey)
+            {
+                TensorPrimitives.ConvertTruncating(row, pixels.AsSpan(y * info.Width));
+                continue;
+            }
+            for (int x = 0; x < info.Width; x++)
+            {
+                int r = row[4 * x], g = row[4 * x + 1], b = row[4 * x + 2];
+                coloured += Math.Max(r, Math.Max(g, b)) - Math.Min(r, Math.Min(g, b)) > ColourLevels ? 1 : 0;
+                pixels[y * info.Width + x] = (r + g + b + 1) / 3;
+            }
+        }
+        return coloured <= ColourShare * pixels.Length ? pixels : throw new InputException(file.Path, "a colour picture, not a CT slice");
+    }
+}

@@ -1,0 +1,96 @@
+namespace Pcrl.Runtime.Studies;
+
+/// <summary>Turns chosen slices into the network's input. Training and runtime share this code, so they cannot drift apart.</summary>
+public static class SliceImages
+{
+    /// <summary>Side of the crop in sides of the intracranial box: leaves room for skull and scalp.</summary>
+    private const double Margin = 1.22;
+
+    /// <summary>
+    /// Windows, crops a square around the head (the same for all slices, so that the head has the same scale in every study) and
+    /// resizes with an antialiasing triangle filter.
+    /// </summary>
+    /// <param name="study">The study.</param>
+    /// <param name="selection">The choice of <see cref="SliceSelector"/> for this study.</param>
+    /// <param name="imageSize">Side S of the output.</param>
+    /// <param name="window">Window for Hounsfield input.</param>
+    /// <returns>[24, S, S], 0 (black) to 1 (white).</returns>
+    /// <exception cref="InputException">The window cannot be applied to this study.</exception>
+    public static float[] Prepare(Study study, SliceSelection selection, int imageSize, WindowChoice window)
+    {
+        var (scale, offset) = window.Resolve(study);
+        var images = new float[selection.Slices.Count * imageSize * imageSize];
+        for (int i = 0; i < selection.Slices.Count; i++)
+        {
+            var target = images.AsSpan(i * imageSize * imageSize, imageSize * imageSize);
+            if (i > 0 && selection.Slices[i].Slice == selection.Slices[i - 1].Slice)
+                images.AsSpan((i - 1) * imageSize * imageSize, imageSize * imageSize).CopyTo(target);
+            else
+                Render(study.Slices[selection.Slices[i].Slice], selection.HeadBox, scale, offset, imageSize, target);
+        }
+        return images;
+    }
+
+    private static void Render(StudySlice slice, HeadBox box, float scale, float offset, int size, Span<float> target)
+    {
+        // Pixels need not be square: the crop is square in millimetres.
+        double aspect = float.IsNaN(slice.PixelSpacingX) ? 1 : slice.PixelSpacingY / slice.PixelSpacingX;
+        double side = Margin * Math.Max(box.Right - box.Left, (box.Bottom - box.Top) * aspect); // in columns
+        double left = (box.Left + box.Right - side) / 2, top = (box.Top + box.Bottom - side / aspect) / 2;
+        var columns = Taps(left, side / size, size, slice.Width);
+        var rows = Taps(top, side / aspect / size, size, slice.Height);
+
+        // Columns first, only for the source rows that some output row reads: [rows read, S].
+        int firstRow = rows.Min(t => t.First), lastRow = rows.Max(t => t.First + t.Weights.Length);
+        var narrow = new float[Math.Max(0, lastRow - firstRow) * size];
+        var line = new float[slice.Width];
+        for (int y = firstRow; y < lastRow; y++)
+        {
+            var pixels = slice.Pixels.AsSpan(y * slice.Width, slice.Width);
+            for (int x = 0; x < line.Length; x++)
+                line[x] = Math.Clamp(pixels[x] * scale + offset, 0, 1);
+            var output = narrow.AsSpan((y - firstRow) * size, size);
+            for (int x = 0; x < size; x++)
+            {
+                var (first, weights) = columns[x];
+                float sum = 0;
+                for (int t = 0; t < weights.Length; t++)
+                    sum += line[first + t] * weights[t];
+                output[x] = sum;
+            }
+        }
+        target.Clear();
+        for (int y = 0; y < size; y++)
+        {
+            var output = target.Slice(y * size, size);
+            var (first, weights) = rows[y];
+            for (int t = 0; t < weights.Length; t++)
+                System.Numerics.Tensors.TensorPrimitives.MultiplyAdd(
+                    narrow.AsSpan((first + t - firstRow) * size, size), weights[t], output, output);
+        }
+    }
+
+    /// <summary>
+    /// Source pixels and weights of each output pixel along one axis. The triangle is as wide as the scale asks when shrinking; what
+    /// lies outside the picture is black, so weights need not sum to 1 there.
+    /// </summary>
+    private static (int First, float[] Weights)[] Taps(double start, double pixelsPerStep, int size, int length)
+    {
+        var taps = new (int, float[])[size];
+        double support = Math.Max(1, pixelsPerStep);
+        for (int i = 0; i < size; i++)
+        {
+            double centre = start + (i + 0.5) * pixelsPerStep;
+            int from = (int)Math.Floor(centre - support), to = (int)Math.Ceiling(centre + support);
+            double total = 0;
+            for (int p = from; p < to; p++)
+                total += Math.Max(0, 1 - Math.Abs(p + 0.5 - centre) / support);
+            int first = Math.Clamp(from, 0, length), last = Math.Clamp(to, first, length);
+            var weights = new float[last - first];
+            for (int p = first; p < last; p++)
+                weights[p - first] = (float)(Math.Max(0, 1 - Math.Abs(p + 0.5 - centre) / support) / total);
+            taps[i] = (first, weights);
+        }
+        return taps;
+    }
+}

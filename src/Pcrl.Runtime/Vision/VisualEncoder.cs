@@ -1,0 +1,110 @@
+using Pcrl.Kernels;
+using Pcrl.Kernels.Convolution;
+using Pcrl.Kernels.Pooling;
+using TensorPrimitives = System.Numerics.Tensors.TensorPrimitives;
+
+namespace Pcrl.Runtime.Vision;
+
+/// <summary>
+/// The visual path (§3.1): slices → trunk → local branch (local_res, pooled, projected) and global branch (pooled, projected) → visual
+/// tokens, and on request the segmentation masks that ground a report. Weights are packed and memory is allocated once, here; encoding
+/// allocates nothing. One study at a time: a second caller waits.
+/// </summary>
+public sealed class VisualEncoder : IDisposable
+{
+    private readonly Lock _oneAtATime = new();
+    private readonly Network _branches;
+    private readonly Tensor _tokens; // [tokens, 1, 1, D]: local rows first
+    private readonly Tensor? _maskLogits; // [slices, Grid, Grid, 1]
+
+    /// <param name="config">Dimensions.</param>
+    /// <param name="weights">Gives the tensors by the names in <c>visual.gguf</c>.</param>
+    /// <param name="device">Where it runs; it must outlive the encoder.</param>
+    /// <param name="segmentation">Whether the segmentation head <c>local_seg</c> is there and wanted.</param>
+    /// <param name="slices">Slices per study.</param>
+    /// <exception cref="InputException">The config is impossible, or a weight is missing or misshapen.</exception>
+    public VisualEncoder(VisualConfig config, WeightReader weights, Device device, bool segmentation = false, int slices = 24)
+    {
+        Config = config;
+        Trunk = new VisualTrunk(config, weights, device, slices);
+        bool localTokens = config.VisualTokens != "global";
+        int channels = config.FeatureChannels, width = config.TokenWidth;
+        _tokens = device.NewTensor(Shape.Matrix(config.TokenCount(slices), width));
+        _branches = new Network(device, weights);
+        Network.Value? masks = null;
+        if (localTokens || segmentation)
+        {
+            var v = ResidualBlocks.Basic(_branches, "local_res.0", Network.Bind(Trunk.Grid), channels, stride: 2, downsampleKernel: 2);
+            v = ResidualBlocks.Basic(_branches, "local_res.1", v, channels, stride: 1, downsampleKernel: 1);
+            if (localTokens)
+            {
+                var pooled = _branches.Add(new AdaptiveAvgPool2d(1), v);
+                _branches.Add("local_visual_projector", new Linear(channels, width), pooled, into: Network.Bind(_tokens.Images(0, slices)));
+            }
+            if (segmentation)
+            {
+                masks = _branches.Add("local_seg.0", new ConvTranspose2d(channels, channels, 2) { Stride = 2, Relu = true }, v);
+                masks = _branches.Add("local_seg.2", new Conv2d(channels, 1, 1), masks);
+            }
+        }
+        var global = _branches.Add("global_visual_projector.0", new Linear(channels, width), Network.Bind(Trunk.Pooled));
+        _branches.Add("global_visual_projector.1", new Linear(width, width), global, into: Network.Bind(_tokens.Images(_tokens.Shape.N - slices, slices)));
+        _branches.Allocate(masks is null ? [] : [masks]);
+        _maskLogits = masks?.Tensor;
+    }
+
+    /// <summary>Dimensions.</summary>
+    public VisualConfig Config { get; }
+
+    /// <summary>The trunk, with the grid features G of the last study.</summary>
+    public VisualTrunk Trunk { get; }
+
+    /// <summary>Rows of the result: 48 or 24 for 24 slices.</summary>
+    public int TokenCount => _tokens.Shape.N;
+
+    /// <summary>Whether masks can be asked for.</summary>
+    public bool HasSegmentation => _maskLogits is not null;
+
+    /// <summary>Encodes a study.</summary>
+    /// <param name="slices">[slices, S, S], grey in 0..1.</param>
+    /// <param name="cancellation">Looked at between layers.</param>
+    /// <returns>Visual tokens [<see cref="TokenCount"/>, D]: local rows first, then global ones, each in slice order.</returns>
+    public float[] Encode(ReadOnlySpan<float> slices, CancellationToken cancellation = default)
+    {
+        var tokens = new float[_tokens.Shape.Count];
+        Encode(slices, tokens, [], cancellation);
+        return tokens;
+    }
+
+    /// <summary>Encodes a study into memory of the caller.</summary>
+    /// <param name="slices">[slices, S, S], grey in 0..1.</param>
+    /// <param name="tokens">[<see cref="TokenCount"/>, D].</param>
+    /// <param name="masks">[slices, Grid, Grid], probabilities in 0..1; empty if not wanted.</param>
+    /// <param name="cancellation">Looked at between layers.</param>
+    /// <exception cref="ArgumentException">A length is wrong, or masks are asked for and there is no segmentation head.</exception>
+    public void Encode(ReadOnlySpan<float> slices, Span<float> tokens, Span<float> masks, CancellationToken cancellation = default)
+    {
+        if (tokens.Length != _tokens.Shape.Count)
+            throw new ArgumentException($"room for {tokens.Length} values, {_tokens.Shape.Count} needed", nameof(tokens));
+        if (!masks.IsEmpty && masks.Length != (_maskLogits?.Shape.Count ?? 0))
+            throw new ArgumentException($"room for {masks.Length} mask values, there are {_maskLogits?.Shape.Count ?? 0}", nameof(masks));
+        lock (_oneAtATime)
+        {
+            Trunk.RunGrey(slices, cancellation);
+            _branches.Run(cancellation);
+            _tokens.Read(tokens);
+            if (masks.IsEmpty)
+                return;
+            _maskLogits!.Read(masks);
+            TensorPrimitives.Sigmoid(masks, masks);
+        }
+    }
+
+    /// <summary>Frees weights and activations.</summary>
+    public void Dispose()
+    {
+        _branches.Dispose();
+        _tokens.Dispose();
+        Trunk.Dispose();
+    }
+}

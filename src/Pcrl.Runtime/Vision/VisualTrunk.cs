@@ -1,0 +1,166 @@
+using Pcrl.Kernels;
+using Pcrl.Kernels.Convolution;
+using Pcrl.Kernels.Pooling;
+
+namespace Pcrl.Runtime.Vision;
+
+/// <summary>
+/// The ResNet trunk and the pooling behind it (§3.1): slices → grid features G and pooled features P. Slices go through a few at a time, so
+/// that memory does not grow with their number.
+/// </summary>
+public sealed class VisualTrunk : IDisposable
+{
+    private const int LargestImage = 2048;
+    private const int LargestGrid = 256;
+
+    /// <summary>Slices that go through the trunk together: more share each weight that is read, fewer need less memory.</summary>
+    private const int SlicesAtOnce = 2;
+
+    private readonly VisualConfig _config;
+    private readonly Network _network;
+    private readonly Tensor _input; // [chunk, S, S, 3]
+    private readonly Network.Value _features; // [chunk, h, w, C]
+    private readonly Layer _gridPool;
+    private readonly Layer _globalPool;
+    private readonly Tensor[] _gridChunks;
+    private readonly Tensor[] _pooledChunks;
+    private readonly float[] _normalised;
+
+    /// <param name="config">Dimensions.</param>
+    /// <param name="weights">Gives the tensors <c>trunk.*</c>, BatchNorm folded.</param>
+    /// <param name="device">Where it runs.</param>
+    /// <param name="slices">Slices per study.</param>
+    /// <exception cref="InputException">The config is impossible, or a weight is missing or misshapen.</exception>
+    public VisualTrunk(VisualConfig config, WeightReader weights, Device device, int slices = 24)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(slices);
+        Check(config);
+        _config = config;
+        Slices = slices;
+        int chunk = Enumerable.Range(1, Math.Min(SlicesAtOnce, slices)).Last(c => slices % c == 0);
+        _network = new Network(device, weights);
+        _input = device.NewTensor(new Shape(chunk, config.ImageSize, config.ImageSize, config.Mean.Count));
+        _normalised = new float[_input.Shape.Count];
+        _features = Build(_network, config, Network.Bind(_input));
+        _network.Allocate(_features);
+        _gridPool = device.Prepare(new AdaptiveAvgPool2d(config.Grid), _features.Shape);
+        _globalPool = device.Prepare(new AdaptiveAvgPool2d(1), _features.Shape);
+        Grid = device.NewTensor(_gridPool.Output with { N = slices });
+        Pooled = device.NewTensor(_globalPool.Output with { N = slices });
+        _gridChunks = [.. Enumerable.Range(0, slices / chunk).Select(i => Grid.Images(i * chunk, chunk))];
+        _pooledChunks = [.. Enumerable.Range(0, slices / chunk).Select(i => Pooled.Images(i * chunk, chunk))];
+    }
+
+    /// <summary>Slices per study.</summary>
+    public int Slices { get; }
+
+    /// <summary>G of the last run: [slices, Grid, Grid, C].</summary>
+    public Tensor Grid { get; }
+
+    /// <summary>P of the last run: [slices, 1, 1, C].</summary>
+    public Tensor Pooled { get; }
+
+    /// <summary>Runs grey slices: the same value in every channel, normalised by the config's mean and standard deviation.</summary>
+    /// <param name="slices">[slices, S, S] in 0..1.</param>
+    /// <param name="cancellation">Looked at between layers.</param>
+    public void RunGrey(ReadOnlySpan<float> slices, CancellationToken cancellation = default)
+    {
+        int pixels = _normalised.Length / _config.Mean.Count;
+        if (slices.Length != (long)pixels * _gridChunks.Length)
+            throw new ArgumentException($"{slices.Length} pixels given, {Slices} slices of {_config.ImageSize}×{_config.ImageSize} expected");
+        for (int chunk = 0; chunk < _gridChunks.Length; chunk++)
+        {
+            Normalise(slices.Slice(chunk * pixels, pixels), _normalised);
+            RunChunk(chunk, _normalised, cancellation);
+        }
+    }
+
+    /// <summary>Runs images as they are, without normalisation.</summary>
+    /// <param name="images">[slices, S, S, 3].</param>
+    /// <param name="cancellation">Looked at between layers.</param>
+    public void Run(ReadOnlySpan<float> images, CancellationToken cancellation = default)
+    {
+        int size = _normalised.Length;
+        if (images.Length != (long)size * _gridChunks.Length)
+            throw new ArgumentException($"{images.Length} values given, {Slices} images of {_config.ImageSize}×{_config.ImageSize}×{_config.Mean.Count} expected");
+        for (int chunk = 0; chunk < _gridChunks.Length; chunk++)
+            RunChunk(chunk, images.Slice(chunk * size, size), cancellation);
+    }
+
+    /// <summary>Frees weights and activations.</summary>
+    public void Dispose()
+    {
+        _network.Dispose();
+        _gridPool.Dispose();
+        _globalPool.Dispose();
+        _input.Dispose();
+        Grid.Dispose();
+        Pooled.Dispose();
+    }
+
+    private void RunChunk(int chunk, ReadOnlySpan<float> images, CancellationToken cancellation)
+    {
+        _input.Write(images);
+        _network.Run(cancellation);
+        _gridPool.Run(_features.Tensor!, _gridChunks[chunk]);
+        _globalPool.Run(_features.Tensor!, _pooledChunks[chunk]);
+    }
+
+    /// <summary>Grey pixels [n] in 0..1 → [n, channels], each (grey − mean) / std.</summary>
+    private void Normalise(ReadOnlySpan<float> grey, Span<float> images)
+    {
+        int channels = _config.Mean.Count;
+        for (int c = 0; c < channels; c++)
+        {
+            float mean = _config.Mean[c], std = _config.Std[c];
+            for (int i = 0; i < grey.Length; i++)
+                images[i * channels + c] = (grey[i] - mean) / std;
+        }
+    }
+
+    private static Network.Value Build(Network network, VisualConfig config, Network.Value images)
+    {
+        var x = network.Add("trunk.conv1", new Conv2d(images.Shape.C, config.Width, 7) { Stride = 2, Padding = 3, Relu = true }, images);
+        x = network.Add(new MaxPool2d(3) { Stride = 2, Padding = 1 }, x);
+        for (int stage = 0; stage < config.Depths.Count; stage++)
+            for (int block = 0; block < config.Depths[stage]; block++)
+            {
+                string name = $"trunk.layer{stage + 1}.{block}";
+                int stride = stage > 0 && block == 0 ? 2 : 1;
+                x = config.Block == "bottleneck"
+                    ? Bottleneck(network, name, x, config.Width << stage, stride)
+                    : ResidualBlocks.Basic(network, name, x, config.Width << stage, stride, downsampleKernel: 1);
+            }
+        return x;
+    }
+
+    /// <summary>1×1, 3×3 (with the stride), 1×1 to four times the width.</summary>
+    private static Network.Value Bottleneck(Network network, string name, Network.Value x, int width, int stride)
+    {
+        const int Expansion = 4;
+        int outputs = width * Expansion;
+        var shortcut = stride == 1 && x.Shape.C == outputs
+            ? x
+            : network.Add($"{name}.downsample", new Conv2d(x.Shape.C, outputs, 1) { Stride = stride }, x);
+        var y = network.Add($"{name}.conv1", new Conv2d(x.Shape.C, width, 1) { Relu = true }, x);
+        y = network.Add($"{name}.conv2", new Conv2d(width, width, 3) { Stride = stride, Padding = 1, Relu = true }, y);
+        return network.Add($"{name}.conv3", new Conv2d(width, outputs, 1) { Relu = true }, y, shortcut);
+    }
+
+    private static void Check(VisualConfig config)
+    {
+        Require(config.Block is "bottleneck" or "basic", $"unknown residual block '{config.Block}'");
+        Require(config.VisualTokens is "local+global" or "global", $"unknown choice of visual tokens '{config.VisualTokens}'");
+        Require(config.ImageSize is > 0 and <= LargestImage, $"image size {config.ImageSize} is not within 1..{LargestImage}");
+        Require(config.Grid is > 0 and <= LargestGrid && config.Grid % 2 == 0, $"grid {config.Grid} is not an even number within 2..{LargestGrid}");
+        Require(config.Depths.Count is > 0 and <= 8 && config.Depths.All(d => d is > 0 and <= 256), "impossible numbers of blocks per stage");
+        Require(config.Width is > 0 and <= 1024 && config.TokenWidth is > 0 and <= 1 << 16, "impossible channel counts");
+        Require(config.Mean.Count is > 0 and <= 4 && config.Std.Count == config.Mean.Count && config.Std.All(s => s > 0), "impossible normalisation");
+
+        static void Require(bool holds, string problem)
+        {
+            if (!holds)
+                throw new InputException("visual config", problem);
+        }
+    }
+}

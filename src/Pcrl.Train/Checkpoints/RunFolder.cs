@@ -1,0 +1,163 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Pcrl.Runtime;
+using Pcrl.Train.Fitting;
+using Pcrl.Train.Models;
+using Pcrl.Train.Text;
+
+namespace Pcrl.Train.Checkpoints;
+
+/// <summary>
+/// A run on disk. This is the one description of its format:
+/// <list type="table">
+/// <item><term><c>config.json</c></term><description>the whole <see cref="RunConfig"/></description></item>
+/// <item><term><c>tokenizer.json</c></term><description><see cref="TokenizerData"/>, Hugging Face's layout</description></item>
+/// <item><term><c>model.safetensors</c></term><description>F32: <c>trunk.*</c>, <c>local_res.*</c>, <c>local_visual_projector.*</c>,
+/// <c>global_visual_projector.{0,1}.*</c> with BatchNorm unfolded, and <c>language_model.</c> + Hugging Face's names of the LLaMA base weights</description></item>
+/// <item><term><c>adapter_model.safetensors</c>, <c>adapter_config.json</c></term><description>LoRA in PEFT's form:
+/// <c>base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight</c>, …; the weight it adds is (α/r)·B·A</description></item>
+/// <item><term><c>metrics.json</c></term><description>figures, seeds, timings, data and commit; written last, so a run with it is whole</description></item>
+/// <item><term><c>stages/</c></term><description>results of finished stages, by which an interrupted run goes on; may be deleted afterwards</description></item>
+/// </list>
+/// Optimizer and RNG state will lie beside the weights when a run can be resumed within a stage.
+/// </summary>
+public sealed class RunFolder
+{
+    private const string AdapterPrefix = "base_model.model.", LanguagePrefix = "language_model.";
+
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        WriteIndented = true,
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    };
+
+    /// <summary>Names a folder; nothing is read or made yet.</summary>
+    public RunFolder(string path) => Path = path;
+
+    /// <summary>The folder as the user named it.</summary>
+    public string Path { get; }
+
+    /// <summary>Path of <c>config.json</c>.</summary>
+    public string ConfigPath => At("config.json");
+
+    /// <summary>Path of <c>tokenizer.json</c>.</summary>
+    public string TokenizerPath => At("tokenizer.json");
+
+    /// <summary>Path of <c>model.safetensors</c>.</summary>
+    public string ModelPath => At("model.safetensors");
+
+    /// <summary>Path of <c>adapter_model.safetensors</c>.</summary>
+    public string AdapterPath => At("adapter_model.safetensors");
+
+    /// <summary>Path of <c>adapter_config.json</c>.</summary>
+    public string AdapterConfigPath => At("adapter_config.json");
+
+    /// <summary>Path of <c>metrics.json</c>.</summary>
+    public string MetricsPath => At("metrics.json");
+
+    /// <summary>Path of a file below <c>stages/</c>.</summary>
+    public string Stage(string file) => System.IO.Path.Combine(Path, "stages", file);
+
+    private string At(string file) => System.IO.Path.Combine(Path, file);
+
+    /// <summary>Makes the folder where it is missing.</summary>
+    /// <exception cref="InputException">It cannot be made.</exception>
+    public void Create()
+    {
+        try
+        {
+            Directory.CreateDirectory(System.IO.Path.Combine(Path, "stages"));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(Path, $"cannot be made ({e.Message})", e);
+        }
+    }
+
+    /// <summary>Writes configuration, tokenizer, weights and adapters.</summary>
+    /// <exception cref="InputException">The folder cannot be written.</exception>
+    public void Save(RunConfig config, TokenizerData tokenizer, PcrlModel model)
+    {
+        WriteText(ConfigPath, config.ToJson());
+        tokenizer.Save(TokenizerPath);
+        var weights = Weights.Of(model).ToList();
+        Weights.Save(ModelPath, weights.Where(w => !IsAdapter(w.Name)));
+        Weights.Save(AdapterPath, weights.Where(w => IsAdapter(w.Name)).Select(w => (AdapterPrefix + w.Name[LanguagePrefix.Length..], w.Value)));
+        WriteText(AdapterConfigPath, new JsonObject
+        {
+            ["peft_type"] = "LORA",
+            ["task_type"] = "CAUSAL_LM",
+            ["base_model_name_or_path"] = config.Name,
+            ["r"] = config.Lora.R,
+            ["lora_alpha"] = config.Lora.LoraAlpha,
+            ["lora_dropout"] = config.Lora.LoraDropout,
+            ["target_modules"] = new JsonArray([.. config.Lora.TargetModules.Select(m => (JsonNode)m)]),
+            ["bias"] = "none",
+            ["fan_in_fan_out"] = false,
+            ["inference_mode"] = true,
+        }.ToJsonString(Json));
+    }
+
+    /// <summary>Writes <c>metrics.json</c>.</summary>
+    /// <exception cref="InputException">The folder cannot be written.</exception>
+    public void SaveMetrics(JsonObject metrics) => WriteText(MetricsPath, metrics.ToJsonString(Json));
+
+    /// <summary>Reads <c>metrics.json</c>.</summary>
+    /// <exception cref="InputException">Missing (the run is not finished) or not JSON.</exception>
+    public JsonObject ReadMetrics()
+    {
+        try
+        {
+            return JsonNode.Parse(File.ReadAllBytes(MetricsPath))?.AsObject() ?? throw new InputException(MetricsPath, "holds no metrics");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(MetricsPath, $"cannot be read: is the run finished? ({e.Message})", e);
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            throw new InputException(MetricsPath, "is not a JSON object", e);
+        }
+    }
+
+    /// <summary>Opens a run for use: the model in evaluation mode, its weights bit for bit those that were saved.</summary>
+    /// <exception cref="InputException">Something is missing, unreadable or does not fit together.</exception>
+    public TrainedRun Load()
+    {
+        var config = RunConfig.Load(ConfigPath, []);
+        var tokenizer = new Tokenizer(TokenizerData.Load(TokenizerPath));
+        var model = new PcrlModel(config.Shape(tokenizer.Data));
+        try
+        {
+            var weights = Weights.Of(model).ToList();
+            using (var file = SafetensorsFile.Open(ModelPath))
+                Weights.Load(file, weights.Where(w => !IsAdapter(w.Name)));
+            using (var file = SafetensorsFile.Open(AdapterPath))
+                Weights.Load(file, weights.Where(w => IsAdapter(w.Name)).Select(w => (AdapterPrefix + w.Name[LanguagePrefix.Length..], w.Value)));
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+        model.eval();
+        return new TrainedRun(config, tokenizer, model, new Prompt(config.Prompt, tokenizer));
+    }
+
+    private static bool IsAdapter(string name) => name.Contains(".lora_");
+
+    private static void WriteText(string path, string text) =>
+        AtomicFile.Write(path, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text + "\n")));
+}
+
+/// <summary>A model with everything around it.</summary>
+/// <param name="Config">The run's configuration.</param>
+/// <param name="Tokenizer">Its tokenizer.</param>
+/// <param name="Model">Its weights.</param>
+/// <param name="Prompt">Its prompt.</param>
+public sealed record TrainedRun(RunConfig Config, Tokenizer Tokenizer, PcrlModel Model, Prompt Prompt) : IDisposable
+{
+    /// <inheritdoc/>
+    public void Dispose() => Model.Dispose();
+}

@@ -1,0 +1,40 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pcrl.Train.Data;
+
+/// <summary>
+/// Small changes that keep a slice's labels true: shift, scale, turn, window and noise. Never a mirror image: that would swap the sides.
+/// </summary>
+internal static class SliceAugmentation
+{
+    /// <summary>Where a point of the changed picture comes from: row-major 2×3, in coordinates of −1 to 1.</summary>
+    public readonly record struct Move(float XX, float XY, float X, float YX, float YY, float Y)
+    {
+        /// <summary>A turn up to 0.1 radians, 6 % of scale, 3 % of the width in each direction.</summary>
+        public static Move Draw(Random random)
+        {
+            float Uniform(float spread) => (2 * random.NextSingle() - 1) * spread;
+            var (sin, cos) = MathF.SinCos(Uniform(0.1f));
+            float scale = 1 + Uniform(0.06f);
+            return new Move(scale * cos, -scale * sin, Uniform(0.06f), scale * sin, scale * cos, Uniform(0.06f));
+        }
+
+        /// <summary>The source of a point.</summary>
+        public (float X, float Y) Source(float x, float y) => (XX * x + XY * y + X, YX * x + YY * y + Y);
+    }
+
+    /// <summary>Moves each slice of [N, S, S] in 0..1 and changes its window and noise; those numbers are torch's.</summary>
+    public static Tensor Apply(Tensor slices, IReadOnlyList<Move> moves)
+    {
+        using var scope = NewDisposeScope();
+        long count = slices.shape[0], size = slices.shape[1];
+        float[] rows = [.. moves.SelectMany(m => new[] { m.XX, m.XY, m.X, m.YX, m.YY, m.Y })];
+        var grid = nn.functional.affine_grid(tensor(rows).view(count, 2, 3), [count, 1, size, size], align_corners: false);
+        var moved = nn.functional.grid_sample(slices.unsqueeze(1), grid, GridSampleMode.Bilinear, GridSamplePaddingMode.Zeros, align_corners: false);
+        Tensor PerSlice(double spread) => (rand(count, 1, 1) * 2 - 1) * spread;
+        var windowed = moved.squeeze(1) * (1 + PerSlice(0.08)) + PerSlice(0.04);
+        var noise = randn_like(windowed) * rand(count, 1, 1) * 0.03;
+        return (windowed + noise).clamp(0, 1).MoveToOuterDisposeScope();
+    }
+}

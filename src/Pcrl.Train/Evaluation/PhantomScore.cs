@@ -1,0 +1,53 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Data;
+using Pcrl.Train.Fitting;
+using Pcrl.Train.Torch;
+
+namespace Pcrl.Train.Evaluation;
+
+/// <summary>How a model does on phantoms it has not seen, beside a baseline that prints the most frequent report for all of them.</summary>
+/// <param name="Model">The model, greedy.</param>
+/// <param name="Baseline">The most frequent report.</param>
+/// <param name="Reports">What the model wrote, study by study, beside the truth.</param>
+public sealed record PhantomScore(FindingScore Model, FindingScore Baseline, IReadOnlyList<(string Reference, string Generated)> Reports)
+{
+    /// <summary>Measures.</summary>
+    /// <param name="run">The model.</param>
+    /// <param name="count">Phantoms.</param>
+    /// <param name="firstSeed">Seed of the first; they must not be training seeds.</param>
+    /// <param name="difficulty">0 (easy) to 1 (subtle).</param>
+    /// <param name="progress">Told about every study.</param>
+    /// <param name="cancellation">Stops between two studies.</param>
+    public static PhantomScore Measure(
+        TrainedRun run, int count, ulong firstSeed, float difficulty, IProgress<StageProgress> progress, CancellationToken cancellation)
+    {
+        var config = run.Config;
+        var studies = TrainingStudy.Produce(
+            "held-out", firstSeed, count, config.Threads, TrainingStudy.Maker(config, difficulty), progress, cancellation);
+        using var features = FeatureCache.Compute(run.Model, studies, config.SliceCount, "features", progress, cancellation);
+        var reports = ReportStage.Write(run.Model, run.Prompt, run.Tokenizer, features, MaximumTokens(run), progress, cancellation);
+        var references = studies.Select(s => s.Findings[0]).ToList();
+        string frequent = FindingScore.MostFrequent(references);
+        var pairs = references.Zip(reports).ToList();
+        return new PhantomScore(FindingScore.Of(pairs), FindingScore.Of([.. references.Select(r => (r, frequent))]), pairs);
+    }
+
+    /// <summary>What the context leaves for the findings.</summary>
+    private static int MaximumTokens(TrainedRun run) =>
+        run.Config.ContextLength - run.Prompt.TokenCount - run.Config.Visual.TokenCount(run.Config.SliceCount);
+
+    /// <summary>Both scores as JSON.</summary>
+    public JsonObject ToJson() => new()
+    {
+        ["model"] = JsonSerializer.SerializeToNode(Model, Options),
+        ["baseline"] = JsonSerializer.SerializeToNode(Baseline, Options),
+    };
+
+    private static readonly JsonSerializerOptions Options = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.AllowNamedFloatingPointLiterals,
+    };
+}

@@ -1,0 +1,128 @@
+using System.Runtime.InteropServices;
+
+namespace Pcrl.EndToEnd.Tests;
+
+/// <summary>What goes wrong on a user's normal day: one clear line, exit code 1, nothing half-written.</summary>
+public sealed partial class BadInputTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("pcrl-bad-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private string CopyOfBundle()
+    {
+        string copy = Path.Combine(_folder, "bundle");
+        Directory.CreateDirectory(copy);
+        foreach (string file in Directory.GetFiles(Repository.MiniBundle))
+            File.Copy(file, Path.Combine(copy, Path.GetFileName(file)));
+        return copy;
+    }
+
+    private static PcrlProcess Report(params string[] arguments) => PcrlProcess.Run(["report", .. arguments]);
+
+    [Fact]
+    public void No_such_study() => Report(Path.Combine(_folder, "nothing")).AssertOneLineError("nothing");
+
+    [Fact]
+    public void An_empty_folder() => Report(_folder).AssertOneLineError(_folder);
+
+    [Fact]
+    public void A_text_renamed_to_dcm()
+    {
+        File.WriteAllText(Path.Combine(_folder, "a.dcm"), "this is no DICOM file");
+        Report(_folder).AssertOneLineError(_folder);
+    }
+
+    [Fact]
+    public void Three_slices()
+    {
+        foreach (string name in (string[])["10.jpg", "11.jpg", "12.jpg"])
+            File.Copy(Path.Combine(Repository.Sample("ct-ich-122"), name), Path.Combine(_folder, name));
+        Report(_folder).AssertOneLineError("3");
+    }
+
+    [Fact]
+    public void A_bundle_that_is_not_there() =>
+        Report(Repository.Sample("ct-ich-122"), "--bundle", Path.Combine(_folder, "none")).AssertOneLineError("none");
+
+    [Theory]
+    [InlineData("pcrl.json")]
+    [InlineData("visual.gguf")]
+    [InlineData("llm.gguf")]
+    public void A_missing_bundle_file(string name)
+    {
+        string bundle = CopyOfBundle();
+        File.Delete(Path.Combine(bundle, name));
+        Report(Repository.Sample("ct-ich-122"), "--bundle", bundle).AssertOneLineError(name, "missing");
+    }
+
+    [Theory]
+    [InlineData("visual.gguf")]
+    [InlineData("llm.gguf")]
+    public void A_flipped_byte_in_a_bundle_file(string name)
+    {
+        string bundle = CopyOfBundle(), path = Path.Combine(bundle, name);
+        byte[] bytes = File.ReadAllBytes(path);
+        bytes[bytes.Length / 2] ^= 1;
+        File.WriteAllBytes(path, bytes);
+        Report(Repository.Sample("ct-ich-122"), "--bundle", bundle).AssertOneLineError(name, "SHA-256");
+    }
+
+    [Theory]
+    [InlineData("\"format\": 1", "\"format\": 2", "format 2")]
+    [InlineData("\"image_size\"", "\"imagesize\"", "not a valid manifest")]
+    [InlineData("\"width\": ", "\"width\": 9999", "width")]
+    [InlineData("{", "[", "not a valid manifest")]
+    public void A_manifest_that_lies(string what, string by, string problem)
+    {
+        string bundle = CopyOfBundle(), path = Path.Combine(bundle, "pcrl.json");
+        string text = File.ReadAllText(path);
+        int at = text.IndexOf(what, StringComparison.Ordinal);
+        Assert.True(at >= 0);
+        File.WriteAllText(path, text[..at] + by + text[(at + what.Length)..]);
+        Report(Repository.Sample("ct-ich-122"), "--bundle", bundle).AssertOneLineError("pcrl.json", problem);
+    }
+
+    [Theory]
+    [InlineData("--temperature", "-1")]
+    [InlineData("--temperature", "nan")]
+    [InlineData("--top-p", "0")]
+    [InlineData("--max-tokens", "0")]
+    [InlineData("--threads", "-3")]
+    [InlineData("--window", "wide")]
+    [InlineData("--window", "40/0")]
+    public void An_option_out_of_range(string option, string value)
+    {
+        var run = Report(Repository.Sample("ct-ich-122"), option, value);
+        Assert.Equal(1, run.ExitCode);
+        Assert.NotEmpty(run.Error);
+    }
+
+    [Fact]
+    public void A_place_that_cannot_be_written_to()
+    {
+        string path = Path.Combine(_folder, "no-such-folder", "report.txt");
+        Report(Repository.Sample("ct-ich-122"), "-o", path).AssertOneLineError("report.txt");
+        PcrlProcess.Run("inspect", Repository.Sample("ct-ich-122"), "-o", path).AssertFailure("report.txt");
+    }
+
+    [Fact]
+    public void Interrupted_in_the_middle()
+    {
+        string path = Path.Combine(_folder, "report.txt");
+        using var process = PcrlProcess.Start("report", Repository.Sample("ge-head-ct"), "-o", path);
+        Thread.Sleep(400);
+        Kill(process.Id, 2); // SIGINT, as Ctrl-C sends it
+        var run = PcrlProcess.Finish(process);
+        if (run.ExitCode == 0)
+        {
+            Assert.True(File.Exists(path)); // it was faster than the signal
+            return;
+        }
+        Assert.NotEqual(0, run.ExitCode);
+        Assert.Empty(Directory.GetFiles(_folder));
+    }
+
+    [LibraryImport("libc", EntryPoint = "kill")]
+    private static partial int Kill(int process, int signal);
+}

@@ -1,0 +1,103 @@
+using System.Text.Json.Nodes;
+using Pcrl.Convert;
+using Pcrl.Runtime;
+using Pcrl.Runtime.Bundles;
+using Pcrl.Runtime.Language;
+using Pcrl.Runtime.Vision;
+using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Fitting;
+using Pcrl.Train.Models;
+using Pcrl.Train.Text;
+using Pcrl.Train.Torch;
+using static TorchSharp.torch;
+
+namespace Pcrl.EndToEnd.Tests;
+
+/// <summary>Checkpoint → bundle on models of random weights: the runtime must do what the trained model does.</summary>
+public sealed class ConverterTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("pcrl-convert-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private static TrainedRun RandomRun(VisualConfig visual, LoraConfig lora)
+    {
+        TorchDevice.Configure(threads: 1, seed: 5);
+        var config = new RunConfig
+        {
+            Name = "random",
+            Visual = visual,
+            Language = new LlmConfig { HiddenSize = 32, IntermediateSize = 64, NumHiddenLayers = 2, NumAttentionHeads = 4, NumKeyValueHeads = 2 },
+            Lora = lora,
+        };
+        var tokenizer = new Tokenizer(BytePairTrainer.Train(["脑室系统未见扩大，中线结构居中。", config.Prompt.Tail], config.Tokenizer));
+        var model = new PcrlModel(config.Shape(tokenizer.Data));
+        using (no_grad())
+        {
+            // Fresh adapters and statistics are neutral and would hide a fault: move them.
+            foreach (var (name, value) in Weights.Of(model))
+            {
+                if (name.Contains("lora_B"))
+                    value.normal_(0, 0.05);
+                else if (name.EndsWith("running_mean"))
+                    value.normal_(0, 0.2);
+                else if (name.EndsWith("running_var"))
+                    value.uniform_(0.5, 2);
+            }
+        }
+        model.eval();
+        return new TrainedRun(config, tokenizer, model, new Prompt(config.Prompt, tokenizer));
+    }
+
+    public static IEnumerable<object[]> Shapes =>
+    [
+        [new VisualConfig { ImageSize = 64, Block = "basic", Depths = [1, 2], Width = 8, Grid = 4 }],
+        [new VisualConfig { ImageSize = 64, Block = "bottleneck", Depths = [2, 1, 1], Width = 4, Grid = 2 }],
+        [new VisualConfig { ImageSize = 64, Block = "basic", Depths = [1, 1], Width = 8, Grid = 4, VisualTokens = "global" }],
+    ];
+
+    [Theory]
+    [MemberData(nameof(Shapes))]
+    public void The_bundle_does_what_the_model_does(VisualConfig visual)
+    {
+        using var run = RandomRun(visual, new LoraConfig { TargetModules = ["q_proj", "v_proj", "down_proj"] });
+        string bundle = Path.Combine(_folder, "bundle");
+        var figures = BundleConverter.Convert(run, [], bundle, _ => { });
+        Assert.InRange(figures.VisualTokenError, 0, 1e-4);
+        Assert.InRange(figures.LogitError, 0, 1e-2);
+        var manifest = Bundle.Open(bundle).Manifest;
+        Assert.Equal(figures.VisualTokenError, manifest.Provenance["parity"]!["visual_token_error"]!.GetValue<double>());
+        Assert.Equal([bundle], Directory.GetDirectories(_folder));
+    }
+
+    [Fact]
+    public void A_weight_that_is_not_a_number_is_refused_by_name_and_leaves_nothing()
+    {
+        using var run = RandomRun((VisualConfig)Shapes.First()[0], new LoraConfig());
+        using (no_grad())
+            Weights.Of(run.Model).Single(w => w.Name == "trunk.layer1.0.conv2.weight").Value[0, 0, 0, 0] = float.NaN;
+        var error = Assert.Throws<InputException>(() => BundleConverter.Convert(run, [], Path.Combine(_folder, "bundle"), _ => { }));
+        Assert.Contains("trunk.layer1.0.conv2", error.Message);
+        Assert.Empty(Directory.GetFileSystemEntries(_folder));
+    }
+
+    [Theory]
+    [InlineData(0.1, 0, 1)]
+    [InlineData(0, 1, 1)]
+    [InlineData(0, 0, 0.99)]
+    [InlineData(double.NaN, 0, 1)]
+    [InlineData(0, double.NaN, 1)]
+    public void A_bundle_that_parts_from_the_model_is_refused(double visual, double logits, double agreement) =>
+        Assert.Throws<InputException>(() => new ParityFigures(visual, logits, agreement, 1).ThrowIfApart("bundle"));
+
+    [Fact]
+    public void An_older_bundle_is_replaced_whole()
+    {
+        using var run = RandomRun((VisualConfig)Shapes.First()[0], new LoraConfig());
+        string bundle = Path.Combine(_folder, "bundle");
+        BundleConverter.Convert(run, new JsonObject { ["try"] = 1 }, bundle, _ => { });
+        BundleConverter.Convert(run, new JsonObject { ["try"] = 2 }, bundle, _ => { });
+        Assert.Equal(2, Bundle.Open(bundle).Manifest.Provenance["try"]!.GetValue<int>());
+        Assert.Equal([bundle], Directory.GetFileSystemEntries(_folder));
+    }
+}

@@ -1,0 +1,47 @@
+using System.Diagnostics;
+
+namespace Pcrl.EndToEnd.Tests;
+
+/// <summary>Runs the built <c>pcrl</c> as a user would: another process, its exit code, its two streams.</summary>
+internal sealed record PcrlProcess(int ExitCode, string Output, string Error)
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
+
+    public static Process Start(params string[] arguments)
+    {
+        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "pcrl.dll"));
+        foreach (string argument in arguments)
+            start.ArgumentList.Add(argument);
+        return Process.Start(start)!;
+    }
+
+    public static PcrlProcess Run(params string[] arguments)
+    {
+        using var process = Start(arguments);
+        return Finish(process);
+    }
+
+    public static PcrlProcess Finish(Process process)
+    {
+        var output = process.StandardOutput.ReadToEndAsync();
+        var error = process.StandardError.ReadToEndAsync();
+        Assert.True(process.WaitForExit(Patience), "pcrl did not end");
+        return new PcrlProcess(process.ExitCode, output.Result, error.Result);
+    }
+
+    /// <summary>Exit code 1 and exactly one line on stderr, which contains <paramref name="parts"/>; nothing on stdout.</summary>
+    public void AssertOneLineError(params string[] parts)
+    {
+        Assert.Equal("", Output);
+        AssertFailure(parts);
+    }
+
+    /// <summary>The same, whatever was printed before.</summary>
+    public void AssertFailure(params string[] parts)
+    {
+        Assert.Equal(1, ExitCode);
+        string line = Assert.Single(Error.Split('\n', StringSplitOptions.RemoveEmptyEntries));
+        Assert.All(parts, part => Assert.Contains(part, line));
+    }
+}

@@ -1,0 +1,2 @@
+// One test measures allocations of the whole process.
+[assembly: CollectionBehavior(DisableTestParallelization = true)]

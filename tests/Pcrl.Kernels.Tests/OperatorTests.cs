@@ -1,0 +1,167 @@
+using Pcrl.Kernels.Convolution;
+using Pcrl.Kernels.Pooling;
+
+namespace Pcrl.Kernels.Tests;
+
+public sealed class OperatorTests(Backends backends) : IClassFixture<Backends>
+{
+    public static IEnumerable<object[]> CaseNames => OpCase.All.Select(c => new object[] { c.Name });
+
+    [Theory]
+    [MemberData(nameof(CaseNames))]
+    public void Every_case_agrees_with_the_reference_on_every_backend(string name)
+    {
+        var opCase = OpCase.All.Single(c => c.Name == name);
+        var data = opCase.Data(seed: 1);
+        foreach (var (backend, device) in backends.For(opCase.Flops))
+        {
+            double error = opCase.RelativeError(data, data.Run(device, opCase.Operator, opCase.Input), samples: 2000, seed: 2);
+            Assert.True(error <= OpCase.Tolerance, $"{backend}: relative error {error:g3}");
+        }
+    }
+
+    [Theory]
+    [InlineData(1, 1200)]
+    [InlineData(2, 1200)]
+    [InlineData(3, 1200)]
+    public void Random_awkward_shapes_agree_with_the_reference(int seed, int count)
+    {
+        var random = new Random(seed);
+        for (int i = 0; i < count; i++)
+        {
+            var (op, input) = AwkwardShapes.Next(random);
+            var opCase = new OpCase($"{i}: {op} on {input}", op, input, Residual: op.TakesResidual && random.Next(2) == 0);
+            var data = opCase.Data(random.Next());
+            // The emulator is slow: it gets every twentieth.
+            foreach (var (backend, device) in backends.For(i % 20 == 0 ? opCase.Flops : long.MaxValue))
+            {
+                double error = opCase.RelativeError(data, data.Run(device, op, input), samples: 400, seed: i);
+                Assert.True(error <= OpCase.Tolerance, $"{backend}, {opCase.Name}: relative error {error:g3}");
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData(float.NaN)]
+    [InlineData(float.PositiveInfinity)]
+    [InlineData(float.NegativeInfinity)]
+    public void NaN_and_infinity_arrive_where_the_reference_has_them(float poison)
+    {
+        Operator[] operators =
+        [
+            new Conv2d(3, 37, 3) { Padding = 1, Relu = true }, new Conv2d(3, 32, 1) { Relu = true }, new Linear(3, 33) { Relu = true },
+            new ConvTranspose2d(3, 5, 2) { Stride = 2, Relu = true }, new MaxPool2d(3) { Stride = 2, Padding = 1 }, new AdaptiveAvgPool2d(2),
+        ];
+        foreach (var op in operators)
+        {
+            var input = op is Linear ? Shape.Matrix(20, 3) : new Shape(1, 4, 5, 3);
+            var opCase = new OpCase(op.ToString(), op, input);
+            var data = opCase.Data(seed: 3);
+            data.X[7] = poison;
+            data.X[19] = -poison;
+            foreach (var (backend, device) in backends.For(opCase.Flops))
+            {
+                float[] got = data.Run(device, op, input);
+                Assert.True(opCase.RelativeError(data, got, samples: int.MaxValue, seed: 0) <= OpCase.Tolerance, $"{backend}: {op}");
+                Assert.Contains(got, v => float.IsNaN(v) || float.IsInfinity(v));
+            }
+        }
+    }
+
+    [Fact]
+    public void The_residual_may_be_the_output_itself()
+    {
+        var op = new Conv2d(4, 40, 1) { Relu = true };
+        var shape = new Shape(1, 5, 5, 4);
+        var opCase = new OpCase("in place", op, shape, Residual: true);
+        var data = opCase.Data(seed: 4);
+        foreach (var (_, device) in backends.For(opCase.Flops))
+        {
+            using var layer = device.Prepare(op, shape, data.Weight, data.Bias);
+            using var x = device.NewTensor(shape);
+            using var y = device.NewTensor(layer.Output);
+            x.Write(data.X);
+            y.Write(data.Residual);
+            layer.Run(x, y, y);
+            Assert.True(opCase.RelativeError(data, y.ToArray(), int.MaxValue, 0) <= OpCase.Tolerance);
+        }
+    }
+
+    [Fact]
+    public void A_shape_that_does_not_fit_throws_before_any_work()
+    {
+        foreach (var (_, device) in backends.For(0))
+        {
+            var op = new Conv2d(4, 8, 3) { Padding = 1 };
+            var shape = new Shape(1, 5, 5, 4);
+            var weight = new float[op.WeightCount];
+            Assert.Throws<ArgumentException>(() => device.Prepare(op, shape with { C = 5 }, weight));
+            Assert.Throws<ArgumentException>(() => device.Prepare(op, shape, weight.AsSpan(1)));
+            Assert.Throws<ArgumentException>(() => device.Prepare(op, shape, weight, new float[7]));
+            Assert.Throws<ArgumentException>(() => device.Prepare(new Conv2d(4, 8, 7), shape, new float[4 * 8 * 49]));
+            Assert.Throws<ArgumentException>(() => device.Prepare(new MaxPool2d(3) { Padding = 2 }, shape));
+            using var layer = device.Prepare(op, shape, weight);
+            using var x = device.NewTensor(shape);
+            using var y = device.NewTensor(layer.Output);
+            using var small = device.NewTensor(new Shape(1, 5, 4, 8));
+            y.Write(Enumerable.Repeat(7f, (int)y.Shape.Count).ToArray());
+            Assert.Throws<ArgumentException>(() => layer.Run(x, small));
+            Assert.Throws<ArgumentException>(() => layer.Run(y, y));
+            Assert.Throws<ArgumentException>(() => layer.Run(x, y, small));
+            Assert.All(y.ToArray(), v => Assert.Equal(7f, v));
+            Assert.Throws<ArgumentException>(() => x.Write(new float[3]));
+            Assert.Throws<ArgumentException>(() => x.View(shape, 1));
+        }
+    }
+
+    [Fact]
+    public void Batch_normalisation_folds_into_the_convolution()
+    {
+        var random = new Random(5);
+        float[] Values(int count, float offset = 0) => [.. Enumerable.Range(0, count).Select(_ => random.NextSingle() + offset)];
+        var op = new Conv2d(3, 4, 3);
+        var shape = new Shape(1, 5, 4, 3);
+        float[] x = Values(60), weight = Values((int)op.WeightCount, -0.5f), bias = Values(4);
+        float[] gamma = Values(4), beta = Values(4), mean = Values(4), variance = Values(4, 0.5f);
+        float[] plain = op.Reference(new OperatorInputs { Shape = shape, X = x, Weight = weight, Bias = bias });
+        var folded = BatchNorm.Fold(weight, bias, gamma, beta, mean, variance);
+        float[] got = op.Reference(new OperatorInputs { Shape = shape, X = x, Weight = folded.Weight, Bias = folded.Bias });
+        for (int i = 0; i < plain.Length; i++)
+        {
+            int c = i % 4;
+            Assert.Equal((plain[i] - mean[c]) / Math.Sqrt(variance[c] + 1e-5) * gamma[c] + beta[c], got[i], 1e-5);
+        }
+        Assert.Throws<ArgumentException>(() => BatchNorm.Fold(weight, bias, gamma, beta, mean.AsSpan(1), variance));
+    }
+
+    [Fact]
+    public void Running_a_layer_allocates_nothing()
+    {
+        using var device = Device.Open(DeviceKind.Cpu, threads: 2);
+        var op = new Conv2d(16, 32, 3) { Padding = 1 };
+        var shape = new Shape(2, 9, 9, 16);
+        using var layer = device.Prepare(op, shape, new float[op.WeightCount]);
+        using var pool = device.Prepare(new AdaptiveAvgPool2d(3), layer.Output);
+        using var x = device.NewTensor(shape);
+        using var y = device.NewTensor(layer.Output);
+        using var z = device.NewTensor(pool.Output);
+        // All threads count, the test runner's own too: what the layers allocate would show up in every round.
+        long least = long.MaxValue;
+        for (int round = 0; round < 20 && least > 0; round++)
+        {
+            long before = GC.GetTotalAllocatedBytes(precise: true);
+            Run(50);
+            least = Math.Min(least, GC.GetTotalAllocatedBytes(precise: true) - before);
+        }
+        Assert.Equal(0, least);
+
+        void Run(int times)
+        {
+            for (int i = 0; i < times; i++)
+            {
+                layer.Run(x, y);
+                pool.Run(y, z);
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+using Pcrl.Kernels;
+using Pcrl.Kernels.Convolution;
+using Pcrl.Kernels.Pooling;
+using Pcrl.Runtime.Vision;
+
+namespace Pcrl.Runtime.Tests.Vision;
+
+public sealed class VisualEncoderTests
+{
+    private const int Slices = 3;
+
+    private static readonly VisualConfig Basic = new() { ImageSize = 32, Block = "basic", Depths = [1, 2], Width = 4, Grid = 6, TokenWidth = 10 };
+    private static readonly VisualConfig Bottleneck = Basic with { Block = "bottleneck", Depths = [2, 1, 1], Width = 3, Mean = [0.3f, 0.4f, 0.5f] };
+
+    public static IEnumerable<object[]> Configs => [[Basic], [Bottleneck], [Basic with { VisualTokens = "global" }]];
+
+    [Theory]
+    [MemberData(nameof(Configs))]
+    public void Tokens_masks_and_grid_are_what_the_naive_operators_give(VisualConfig config)
+    {
+        using var device = Device.Open(DeviceKind.Cpu, threads: 2);
+        var weights = new RandomWeights();
+        using var encoder = new VisualEncoder(config, weights.Read, device, segmentation: true, Slices);
+        float[] slices = Picture(config);
+        var expected = new NaiveEncoder(config, weights, Slices).Encode(slices);
+
+        var tokens = new float[encoder.TokenCount * config.TokenWidth];
+        var masks = new float[Slices * config.Grid * config.Grid];
+        for (int round = 0; round < 2; round++) // the second finds used memory
+        {
+            encoder.Encode(slices, tokens, masks);
+            AssertClose(expected.Tokens, tokens);
+            AssertClose(expected.Masks, masks);
+            AssertClose(expected.Grid, encoder.Trunk.Grid.ToArray());
+        }
+        Assert.Equal(tokens, encoder.Encode(slices));
+        Assert.Equal(config.TokenCount(Slices), encoder.TokenCount);
+        Assert.All(masks, m => Assert.InRange(m, 0f, 1f));
+    }
+
+    [Fact]
+    public void The_gpu_kernels_give_the_same()
+    {
+        var config = new VisualConfig { ImageSize = 16, Block = "basic", Depths = [1], Width = 2, Grid = 2, TokenWidth = 4 };
+        var weights = new RandomWeights();
+        using var cpu = Device.Open(DeviceKind.Cpu, threads: 1);
+        using var gpu = Device.Open(DeviceKind.Emulator);
+        using var fast = new VisualEncoder(config, weights.Read, cpu, segmentation: false, slices: 2);
+        using var emulated = new VisualEncoder(config, weights.Read, gpu, segmentation: false, slices: 2);
+        float[] slices = Picture(config, 2);
+        AssertClose(fast.Encode(slices), emulated.Encode(slices));
+    }
+
+    [Fact]
+    public void Without_segmentation_no_head_is_read_and_masks_are_refused()
+    {
+        using var device = Device.Open(DeviceKind.Cpu, threads: 1);
+        var weights = new RandomWeights();
+        using var encoder = new VisualEncoder(Basic, weights.Read, device, slices: Slices);
+        Assert.False(encoder.HasSegmentation);
+        Assert.DoesNotContain(weights.Names, n => n.StartsWith("local_seg", StringComparison.Ordinal));
+        var tokens = new float[encoder.TokenCount * Basic.TokenWidth];
+        Assert.Throws<ArgumentException>(() => encoder.Encode(Picture(Basic), tokens, new float[Slices * 36]));
+        Assert.Throws<ArgumentException>(() => encoder.Encode(Picture(Basic).AsSpan(1), tokens, []));
+        Assert.Throws<ArgumentException>(() => encoder.Encode(Picture(Basic), tokens.AsSpan(1), []));
+    }
+
+    [Fact]
+    public void Cancelling_stops_between_layers()
+    {
+        using var device = Device.Open(DeviceKind.Cpu, threads: 1);
+        using var encoder = new VisualEncoder(Basic, new RandomWeights().Read, device, slices: Slices);
+        Assert.Throws<OperationCanceledException>(() => encoder.Encode(Picture(Basic), new CancellationToken(canceled: true)));
+        Assert.NotEmpty(encoder.Encode(Picture(Basic)));
+    }
+
+    [Fact]
+    public void Encoding_allocates_nothing()
+    {
+        using var device = Device.Open(DeviceKind.Cpu, threads: 1);
+        using var encoder = new VisualEncoder(Basic, new RandomWeights().Read, device, segmentation: true, Slices);
+        float[] slices = Picture(Basic);
+        var tokens = new float[encoder.TokenCount * Basic.TokenWidth];
+        var masks = new float[Slices * 36];
+        encoder.Encode(slices, tokens, masks);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 0; i < 20; i++)
+            encoder.Encode(slices, tokens, masks);
+        Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
+    }
+
+    [Fact]
+    public void An_impossible_config_is_an_input_error()
+    {
+        using var device = Device.Open(DeviceKind.Cpu, threads: 1);
+        VisualConfig[] impossible =
+        [
+            Basic with { Block = "dense" }, Basic with { Grid = 7 }, Basic with { ImageSize = 0 }, Basic with { ImageSize = 1 << 20 }, Basic with { Depths = [] },
+            Basic with { Depths = [1, 0] }, Basic with { Width = -1 }, Basic with { Std = [1, 1] }, Basic with { Std = [1, 0, 1] }, Basic with { VisualTokens = "local" },
+        ];
+        foreach (var config in impossible)
+            Assert.Throws<InputException>(() => new VisualEncoder(config, new RandomWeights().Read, device));
+    }
+
+    private static float[] Picture(VisualConfig config, int slices = Slices)
+    {
+        var random = new Random(11);
+        var values = new float[slices * config.ImageSize * config.ImageSize];
+        foreach (ref float value in values.AsSpan())
+            value = random.NextSingle();
+        return values;
+    }
+
+    private static void AssertClose(float[] expected, float[] got)
+    {
+        Assert.Equal(expected.Length, got.Length);
+        double rms = Math.Sqrt(expected.Average(v => (double)v * v));
+        Assert.True(rms > 1e-3, "the expected values say nothing");
+        for (int i = 0; i < expected.Length; i++)
+            Assert.Equal(expected[i], got[i], 1e-5 * (rms + Math.Abs(expected[i])));
+    }
+}
