@@ -17,6 +17,8 @@ internal static class InspectCommand
             var read = StudyReader.Read(arguments.GetValue(study)!, cancellation);
             var selection = SliceSelector.Select(read);
             Console.WriteLine($"{read.Format}, {read.Slices.Count} slices, {read.SetAside.Count} files set aside, gantry tilt {read.GantryTilt:0.#}°");
+            foreach (string note in read.Notes)
+                Console.WriteLine(note);
             foreach (var slice in selection.Slices)
                 Console.WriteLine($"{slice.Index,2}  layer {slice.Layer} {slice.Level}  {slice.Source}  {slice.Reason}");
             foreach (var aside in read.SetAside)

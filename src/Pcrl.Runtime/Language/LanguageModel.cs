@@ -9,7 +9,7 @@ namespace Pcrl.Runtime.Language;
 /// <summary>How a language model is loaded.</summary>
 public sealed record LanguageOptions
 {
-    /// <summary>CPU threads; 0 takes as many as there are processors.</summary>
+    /// <summary>Most CPU threads; 0 for as many as there are processors. A model of less than 64 MiB uses one: more would only wait for each other.</summary>
     public int Threads { get; init; }
 
     /// <summary>Most tokens of prompt and text together; never more than the model was made for.</summary>
@@ -25,6 +25,12 @@ public sealed record LanguageOptions
 /// </summary>
 public sealed unsafe class LanguageModel : IDisposable
 {
+    /// <summary>
+    /// Below this, an operation is over before a second thread has joined it. llama.cpp's threads wait for each other spinning, so
+    /// on a machine with other work two of them can be hundreds of times slower than one.
+    /// </summary>
+    private const long SmallModelBytes = 64 << 20;
+
     private readonly GgufFile _file;
     private readonly GgufTensor _embedding;
     private readonly LlamaModelHandle _model;
@@ -37,7 +43,8 @@ public sealed unsafe class LanguageModel : IDisposable
     {
         _file = file;
         _embedding = file.Tensor("token_embd.weight");
-        _threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads;
+        int threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads;
+        _threads = file.Tensors.Values.Sum(tensor => tensor.ByteCount) < SmallModelBytes ? 1 : threads;
         Config = config;
         ContextLength = Math.Min(options.ContextLength, config.MaxPositionEmbeddings);
         LlamaLibrary.Load();

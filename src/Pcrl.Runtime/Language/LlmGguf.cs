@@ -30,9 +30,10 @@ public static class LlmGguf
         "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token", "tokenizer.chat_template",
     ];
 
-    /// <summary>The characters of GPT-2's byte alphabet, in which ordinary tokens are spelt.</summary>
-    private static readonly SearchValues<char> ByteAlphabet = SearchValues.Create(
-        [.. Enumerable.Range(0, 256).Where(IsPrintable).Select(b => (char)b), .. Enumerable.Range(256, 256 - Enumerable.Range(0, 256).Count(IsPrintable)).Select(c => (char)c)]);
+    /// <summary>GPT-2's spelling of bytes as printable characters, in which ordinary tokens are written: index is the byte.</summary>
+    public static IReadOnlyList<char> ByteAlphabet { get; } = MakeByteAlphabet();
+
+    private static readonly SearchValues<char> SpelledBytes = SearchValues.Create([.. ByteAlphabet]);
 
     private static readonly string[] LayerMatrices = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
@@ -108,7 +109,8 @@ public static class LlmGguf
         {
             var tensor = file.Tensor(name);
             if (!tensor.HasShape(shape))
-                throw new InputException(file.Path, $"tensor {name} has the shape [{string.Join(", ", tensor.Shape)}], [{string.Join(", ", shape)}] was expected");
+                throw new InputException(file.Path,
+                    $"tensor {name} has the shape [{string.Join(", ", tensor.Shape)}], [{string.Join(", ", shape)}] was expected");
             if (shape.Length == 1 && tensor.Type != GgufType.F32)
                 throw new InputException(file.Path, $"tensor {name} is {tensor.Type}, norms must be F32");
         }
@@ -123,7 +125,8 @@ public static class LlmGguf
         string[] tokens = file.GetStrings("tokenizer.ggml.tokens");
         long[] types = file.GetIntegers("tokenizer.ggml.token_type");
         if (tokens.Length != vocabularySize || types.Length != vocabularySize)
-            throw new InputException(file.Path, $"has {tokens.Length} tokens and {types.Length} token types for {vocabularySize} rows of the token embedding");
+            throw new InputException(file.Path,
+                $"has {tokens.Length} tokens and {types.Length} token types for {vocabularySize} rows of the token embedding");
         var known = new HashSet<string>(tokens.Length);
         for (int id = 0; id < tokens.Length; id++)
         {
@@ -131,7 +134,7 @@ public static class LlmGguf
                 throw new InputException(file.Path, $"token {id} is empty or stands twice");
             if (types[id] is not (NormalToken or ControlToken))
                 throw new InputException(file.Path, $"token {id} has type {types[id]}, only normal and control tokens are LLaMA-3's");
-            if (types[id] == NormalToken && tokens[id].AsSpan().ContainsAnyExcept(ByteAlphabet))
+            if (types[id] == NormalToken && tokens[id].AsSpan().ContainsAnyExcept(SpelledBytes))
                 throw new InputException(file.Path, $"token {id} is not spelt in the byte alphabet");
         }
         foreach (string merge in file.GetStrings("tokenizer.ggml.merges"))
@@ -156,5 +159,16 @@ public static class LlmGguf
             file.GetString("tokenizer.chat_template");
     }
 
-    private static bool IsPrintable(int value) => value is (>= '!' and <= '~') or (>= 0xA1 and <= 0xAC) or (>= 0xAE and <= 0xFF);
+    private static char[] MakeByteAlphabet()
+    {
+        // Printable Latin-1 characters stand for themselves; the other bytes take the code points from 256 on, in order.
+        var alphabet = new char[256];
+        int next = 256;
+        for (int value = 0; value < 256; value++)
+        {
+            bool printable = value is (>= '!' and <= '~') or (>= 0xA1 and <= 0xAC) or (>= 0xAE and <= 0xFF);
+            alphabet[value] = printable ? (char)value : (char)next++;
+        }
+        return alphabet;
+    }
 }

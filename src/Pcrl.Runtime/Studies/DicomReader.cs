@@ -14,6 +14,7 @@ internal static class DicomReader
     private const float AxialCosine = 0.7071f; // 45°
     private const float SameDirection = 0.999f; // 2.6°
     private const float SamePlace = 0.05f; // millimetres
+    private const float BoneWindow = 1000; // wider than any window for soft tissue
     private const float SmallestTilt = 0.5f; // degrees; less is rounding in the header
 
     public static Study Read(string folder, IReadOnlyList<StudyFile> files, List<SetAside> setAside, CancellationToken cancellation)
@@ -36,7 +37,8 @@ internal static class DicomReader
             }
             mates.Add((file, image!));
         }
-        var largest = series.MaxBy(s => s.Count) ?? [];
+        // Scanners often reconstruct a head twice: smooth for the brain, and sharp and noisy for the bone.
+        var largest = series.MaxBy(s => (s.Count >= StudyReader.MinimumSlices && s[0].Image.Window is not { Width: > BoneWindow }, s.Count)) ?? [];
         foreach (var (file, image) in series.Where(s => s != largest).SelectMany(s => s))
         {
             setAside.Add(new SetAside(file.Source, image.SeriesUid == largest[0].Image.SeriesUid

@@ -3,7 +3,7 @@ using SkiaSharp;
 
 namespace Pcrl.Runtime.Studies;
 
-/// <summary>A folder of PNG or JPEG pictures, one per slice, already windowed; file-name order is caudal to cranial.</summary>
+/// <summary>A folder of PNG or JPEG pictures, one per slice, already windowed; file-name order is caudal to cranial unless <see cref="SliceOrder"/> sees the contrary.</summary>
 internal static class PictureReader
 {
     private const long MaximumFileBytes = 64 << 20;
@@ -31,7 +31,7 @@ internal static class PictureReader
         StudyReader.CheckCount(folder, kept.Count, (long)common.Width * common.Height, setAside);
         var slices = StudyReader.ForEach(kept, file =>
             new StudySlice(file.Source, common.Width, common.Height, Grey(file), float.NaN, float.NaN, float.NaN, float.NaN), cancellation);
-        return new Study("images", PixelUnit.Windowed, slices, setAside, 0, null);
+        return SliceOrder.CaudalFirst(new Study("images", PixelUnit.Windowed, slices, setAside, 0, null));
     }
 
     private static SKSizeI Size(StudyFile file)

@@ -1,3 +1,6 @@
+using System.Buffers;
+using System.Numerics.Tensors;
+
 namespace Pcrl.Runtime.Studies;
 
 /// <summary>Turns chosen slices into the network's input. Training and runtime share this code, so they cannot drift apart.</summary>
@@ -5,6 +8,8 @@ public static class SliceImages
 {
     /// <summary>Side of the crop in sides of the intracranial box: leaves room for skull and scalp.</summary>
     private const double Margin = 1.22;
+
+    private const int ParallelFrom = 1 << 20; // output pixels
 
     /// <summary>
     /// Windows, crops a square around the head (the same for all slices, so that the head has the same scale in every study) and
@@ -20,13 +25,15 @@ public static class SliceImages
     {
         var (scale, offset) = window.Resolve(study);
         var images = new float[selection.Slices.Count * imageSize * imageSize];
-        for (int i = 0; i < selection.Slices.Count; i++)
+        int plane = imageSize * imageSize;
+        void One(int i) => Render(study.Slices[selection.Slices[i].Slice], selection.HeadBox, scale, offset, imageSize, images.AsSpan(i * plane, plane));
+        // Training prepares small slices on its own threads: there more threads cost more than they bring.
+        if (images.Length >= ParallelFrom)
+            Parallel.For(0, selection.Slices.Count, One);
+        else
         {
-            var target = images.AsSpan(i * imageSize * imageSize, imageSize * imageSize);
-            if (i > 0 && selection.Slices[i].Slice == selection.Slices[i - 1].Slice)
-                images.AsSpan((i - 1) * imageSize * imageSize, imageSize * imageSize).CopyTo(target);
-            else
-                Render(study.Slices[selection.Slices[i].Slice], selection.HeadBox, scale, offset, imageSize, target);
+            for (int i = 0; i < selection.Slices.Count; i++)
+                One(i);
         }
         return images;
     }
@@ -42,13 +49,14 @@ public static class SliceImages
 
         // Columns first, only for the source rows that some output row reads: [rows read, S].
         int firstRow = rows.Min(t => t.First), lastRow = rows.Max(t => t.First + t.Weights.Length);
-        var narrow = new float[Math.Max(0, lastRow - firstRow) * size];
-        var line = new float[slice.Width];
+        float[] narrow = ArrayPool<float>.Shared.Rent(Math.Max(1, (lastRow - firstRow) * size)), line = ArrayPool<float>.Shared.Rent(slice.Width);
         for (int y = firstRow; y < lastRow; y++)
         {
-            var pixels = slice.Pixels.AsSpan(y * slice.Width, slice.Width);
-            for (int x = 0; x < line.Length; x++)
-                line[x] = Math.Clamp(pixels[x] * scale + offset, 0, 1);
+            var windowed = line.AsSpan(0, slice.Width);
+            TensorPrimitives.Multiply(slice.Pixels.AsSpan(y * slice.Width, slice.Width), scale, windowed);
+            TensorPrimitives.Add(windowed, offset, windowed);
+            TensorPrimitives.Max(windowed, 0, windowed);
+            TensorPrimitives.Min(windowed, 1, windowed);
             var output = narrow.AsSpan((y - firstRow) * size, size);
             for (int x = 0; x < size; x++)
             {
@@ -65,9 +73,11 @@ public static class SliceImages
             var output = target.Slice(y * size, size);
             var (first, weights) = rows[y];
             for (int t = 0; t < weights.Length; t++)
-                System.Numerics.Tensors.TensorPrimitives.MultiplyAdd(
-                    narrow.AsSpan((first + t - firstRow) * size, size), weights[t], output, output);
+                TensorPrimitives.MultiplyAdd(narrow.AsSpan((first + t - firstRow) * size, size), weights[t], output, output);
+            TensorPrimitives.Min(output, 1, output); // rounding of the weights' sum
         }
+        ArrayPool<float>.Shared.Return(narrow);
+        ArrayPool<float>.Shared.Return(line);
     }
 
     /// <summary>

@@ -10,7 +10,7 @@ namespace Pcrl.Runtime.Studies;
 public sealed record SelectedSlice(int Index, int Slice, string Source, int Layer, string Level, string Reason);
 
 /// <summary>The choice of 24 slices.</summary>
-/// <param name="Slices">24 entries, caudal to cranial; a slice may stand in several where the series has fewer than 24.</param>
+/// <param name="Slices">24 entries, caudal to cranial; a slice stands in several only where the brain covers fewer than 24.</param>
 /// <param name="HeadBox">Bounding box of the inside of the skull over the upper layers, in pixels of the slices.</param>
 public sealed record SliceSelection(IReadOnlyList<SelectedSlice> Slices, HeadBox HeadBox);
 
@@ -19,7 +19,7 @@ public readonly record struct HeadBox(int Left, int Top, int Right, int Bottom);
 
 /// <summary>
 /// Chooses 8 layers × 3 slices that cover the brain from skull base to vertex: the range is found by content, then cut into 24 equal
-/// steps in millimetres where positions are known, else in slices.
+/// steps in millimetres where positions are known, else in slices, and each step gets a slice (<see cref="Assign"/>).
 /// </summary>
 public static class SliceSelector
 {
@@ -52,27 +52,61 @@ public static class SliceSelector
         double bottom = positions[lowest] - step / 2, height = positions[highest] + step / 2 - bottom; // slices have thickness
         bool millimetres = !double.IsNaN(study.Slices[0].Position);
 
+        int[] slices = Assign([.. positions[lowest..(highest + 1)].Select(p => (p - bottom) / height * Count - 0.5)], Count);
         var chosen = new SelectedSlice[Count];
-        int previous = -1;
         for (int index = 0; index < Count; index++)
         {
-            double target = bottom + (index + 0.5) / Count * height;
-            int nearest = lowest;
-            for (int i = lowest; i <= highest; i++)
-            {
-                if (Math.Abs(positions[i] - target) < Math.Abs(positions[nearest] - target) - 1e-9)
-                    nearest = i;
-            }
-            int layer = index / SlicesPerLayer;
+            int slice = lowest + slices[index], layer = index / SlicesPerLayer;
+            double target = (index + 0.5) / Count * height;
             string where = millimetres
-                ? FormattableString.Invariant($"{target - bottom:0} of {height:0} mm above the lowest brain slice")
+                ? FormattableString.Invariant($"{target:0} of {height:0} mm above the lowest brain slice")
                 : FormattableString.Invariant($"step {index + 1} of {Count} over slices {lowest + 1} to {highest + 1}");
-            if (nearest == previous)
-                where += ", repeated: the series has fewer slices than steps here";
-            chosen[index] = new SelectedSlice(index, nearest, study.Slices[nearest].Source, layer, Anatomy.Levels[layer], where);
-            previous = nearest;
+            if (index > 0 && slices[index] == slices[index - 1])
+                where += FormattableString.Invariant($", repeated: the brain covers only {highest - lowest + 1} slices");
+            chosen[index] = new SelectedSlice(index, slice, study.Slices[slice].Source, layer, Anatomy.Levels[layer], where);
         }
         return new SliceSelection(chosen, Box(profiles, chosen));
+    }
+
+    /// <summary>
+    /// Which slice stands at each of the steps 0 … steps − 1, in order, with the least sum of squared distances: each slice at most once where there are
+    /// enough, else each at least once. Taking the nearest slice for every step would drop some and repeat others where thickness changes.
+    /// </summary>
+    /// <param name="places">Rising places of the slices, in steps.</param>
+    /// <param name="steps">How many are wanted, at least 1.</param>
+    internal static int[] Assign(double[] places, int steps)
+    {
+        int n = places.Length;
+        bool enough = n >= steps;
+        // cost[i, s]: the least total of steps 0 … i when step i takes slice s; before[i, s]: the slice of step i − 1 in it, or −1.
+        var cost = new double[steps, n];
+        var before = new int[steps, n];
+        for (int i = 0; i < steps; i++)
+        {
+            int best = -1; // where cost[i − 1, 0 … s − 1] is least
+            for (int s = 0; s < n; s++)
+            {
+                if (i > 0 && s > 0 && (best < 0 || cost[i - 1, s - 1] < cost[i - 1, best]))
+                    best = s - 1;
+                int from = i == 0 || enough ? best : s > 0 && cost[i - 1, s - 1] < cost[i - 1, s] ? s - 1 : s;
+                double until = from >= 0 ? cost[i - 1, from] : i == 0 && (enough || s == 0) ? 0 : double.PositiveInfinity;
+                before[i, s] = from;
+                cost[i, s] = until + (places[s] - i) * (places[s] - i);
+            }
+        }
+        int last = n - 1;
+        for (int s = 0; enough && s < n; s++)
+        {
+            if (cost[steps - 1, s] < cost[steps - 1, last])
+                last = s;
+        }
+        var slices = new int[steps];
+        for (int i = steps - 1; i >= 0; i--)
+        {
+            slices[i] = last;
+            last = before[i, last];
+        }
+        return slices;
     }
 
     /// <summary>First and last slice of the brain.</summary>

@@ -35,4 +35,8 @@ public sealed record SetAside(string Source, string Reason);
 /// <param name="SeriesWindow">The series' own (centre, width), if its header names one.</param>
 public sealed record Study(
     string Format, PixelUnit Unit, IReadOnlyList<StudySlice> Slices, IReadOnlyList<SetAside> SetAside,
-    float GantryTilt, (float Centre, float Width)? SeriesWindow);
+    float GantryTilt, (float Centre, float Width)? SeriesWindow)
+{
+    /// <summary>What the reader put right without being told to, one clause each.</summary>
+    public IReadOnlyList<string> Notes { get; init; } = [];
+}

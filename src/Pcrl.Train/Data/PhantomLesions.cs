@@ -83,7 +83,7 @@ internal static class PhantomLesions
         if (!pushes || random.Chance(0.15)) return;
         plan.ShiftMm = random.Range(5.5f, 11) - 2 * (plan.Difficulty - 0.5f);
         plan.ShiftDirection = main.Fact.Side == Side.Left ? -1 : 1;
-        plan.ShiftY = main.Blobs[0].Y * 0.5f;
+        plan.ShiftY = main.Blobs[0].Y * 0.3f;
         plan.ShiftZ = Math.Clamp(main.Blobs[0].Z, 8, 30);
     }
 

@@ -38,17 +38,18 @@ internal static class PhantomText
         }
         sentences.Add(first.ToString());
 
+        // A lesion of brain stem or cerebellum leaves no word for the hindbrain: say something of the rest.
+        bool hind = touched.Contains(BrainRegion.Cerebellum) || touched.Contains(BrainRegion.BrainStem), hindOnly = hind && facts.Lesions.Count == 1;
         if (facts.WhiteMatter)
             sentences.Add(random.Pick("双侧侧脑室旁脑白质密度减低", "侧脑室周围白质见对称性密度减低", "双侧脑室旁脑白质见片状密度减低区", "两侧侧脑室旁白质密度降低"));
-        if (facts.Lesions.Count > 0 && random.Chance(0.55)) sentences.Add(RestNormal(touched, random));
+        if (facts.Lesions.Count > 0 && (random.Chance(0.5) || hindOnly)) sentences.Add(RestNormal(touched, random));
 
         var structure = new List<string> { Ventricles(facts, truth, random), Sulci(facts, truth, random), Midline(facts, random) };
         if (random.Chance(0.4)) structure.Reverse();
         else if (random.Chance(0.4)) (structure[0], structure[1]) = (structure[1], structure[0]);
         sentences.Add(string.Join(random.Chance(0.75) ? "，" : "；", structure));
 
-        bool hind = touched.Contains(BrainRegion.Cerebellum) || touched.Contains(BrainRegion.BrainStem);
-        if (!hind && random.Chance(0.75))
+        if (!hind && (random.Chance(0.7) || sentences.Sum(s => s.Length) < 50))
             sentences.Add(random.Pick("脑干及小脑未见明显异常", "小脑、脑干未见异常密度影", "幕下小脑半球及脑干形态、密度正常", "中脑、脑干及双侧小脑半球未见异常"));
         if (facts.Sinusitis is { } side) sentences.Add(Sinus(side, random));
         else if (random.Chance(0.18)) sentences.Add(random.Pick("双侧上颌窦、筛窦、蝶窦透光正常", "所示上颌窦、筛窦及蝶窦未见异常密度"));

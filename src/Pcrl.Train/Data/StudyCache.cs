@@ -3,7 +3,7 @@ using Pcrl.Runtime;
 
 namespace Pcrl.Train.Data;
 
-/// <summary>The cache of prepared studies between stages. Not an exchange format: it is made anew whenever anything before it changes.</summary>
+/// <summary>The cache of prepared phantoms between stages. Not an exchange format: it is made anew whenever anything before it changes.</summary>
 internal static class StudyCache
 {
     public static void Save(string path, IReadOnlyList<TrainingStudy> studies) => AtomicFile.Write(path, stream =>
@@ -15,8 +15,8 @@ internal static class StudyCache
             writer.Write(study.Seed);
             Bytes(writer, study.Slices);
             Bytes(writer, study.Labels);
-            Bytes(writer, study.Raster.Lesions);
-            Bytes(writer, study.Raster.Organs);
+            Bytes(writer, study.Raster!.Lesions);
+            Bytes(writer, study.Raster!.Organs);
             Strings(writer, study.Findings);
             Strings(writer, study.KeyPhrases);
         }

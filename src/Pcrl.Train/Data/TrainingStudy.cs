@@ -8,13 +8,19 @@ namespace Pcrl.Train.Data;
 /// <summary>A study as the stages of training see it.</summary>
 /// <param name="Seed">Seed of the phantom.</param>
 /// <param name="Slices">[24, S, S] grey values 0 to 255 after windowing, caudal to cranial.</param>
-/// <param name="Labels">[24, labels], 0 or 1 (see <see cref="SliceLabels"/>).</param>
-/// <param name="Raster">Where on the slices what is.</param>
+/// <param name="Labels">[24, labels], 0, 1 or <see cref="Unknown"/> (see <see cref="SliceLabels"/>).</param>
+/// <param name="Raster">Where on the slices what is; null where that is not known.</param>
 /// <param name="Findings">Wordings of the findings; the first is the phantom's own.</param>
 /// <param name="KeyPhrases">The truth in short phrases.</param>
 public sealed record TrainingStudy(
-    ulong Seed, byte[] Slices, byte[] Labels, SliceRaster Raster, IReadOnlyList<string> Findings, IReadOnlyList<string> KeyPhrases)
+    ulong Seed, byte[] Slices, byte[] Labels, SliceRaster? Raster, IReadOnlyList<string> Findings, IReadOnlyList<string> KeyPhrases)
 {
+    /// <summary>A label that nobody has given; it counts in no loss.</summary>
+    public const byte Unknown = 255;
+
+    /// <summary>0..1 in 8 bits, as the pictures have that the method was made for.</summary>
+    internal static byte[] ToBytes(float[] images) => Array.ConvertAll(images, v => (byte)(255 * v + 0.5f));
+
     /// <summary>Makes the phantom of a seed and takes it the way every study goes: selection of 24 slices, window, resize.</summary>
     /// <param name="seed">Seed of the phantom.</param>
     /// <param name="options">How the phantom is made.</param>
@@ -32,8 +38,7 @@ public sealed record TrainingStudy(
         var findings = new List<string> { phantom.Findings };
         for (int i = 1; i < wordings; i++)
             findings.Add(PhantomText.Compose(phantom.Truth, new PhantomRandom(seed, 100 + (ulong)i)));
-        byte[] slices = Array.ConvertAll(images, v => (byte)(255 * v + 0.5f)); // the pictures the method was made for have 8 bits
-        return new TrainingStudy(seed, slices, labels, SliceRaster.Of(phantom, selection), findings, phantom.Truth.KeyPhrases);
+        return new TrainingStudy(seed, ToBytes(images), labels, SliceRaster.Of(phantom, selection), findings, phantom.Truth.KeyPhrases);
     }
 
     /// <summary>How a run makes its studies.</summary>

@@ -53,6 +53,9 @@ internal sealed class LanguageStage
         }, progress, cancellation);
     }
 
+    /// <summary>The stand-in for chosen studies.</summary>
+    internal Tensor PrefixOf(IEnumerable<int> studies) => Prefix([.. studies.Select(i => _texts[i].Phrases)]);
+
     /// <summary>What stands in for the visual tokens: [B, slots, D].</summary>
     private Tensor Prefix(int[][][] phrases)
     {

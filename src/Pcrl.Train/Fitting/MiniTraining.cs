@@ -25,20 +25,22 @@ public sealed class MiniTraining
     /// <summary>Trains into <paramref name="folder"/> or goes on with what lies there.</summary>
     /// <param name="config">The run.</param>
     /// <param name="folder">Where it goes.</param>
+    /// <param name="ctIch">Folder of the CT-ICH scans, which then join the training of the trunk; null for phantoms alone.</param>
     /// <param name="provenance">Written into the metrics as it is: commit, command line.</param>
     /// <param name="progress">Told about every step.</param>
     /// <param name="cancellation">Stops between two steps; finished stages stay.</param>
     /// <returns>The model's and the baseline's score.</returns>
     /// <exception cref="Runtime.InputException">The folder cannot be written, or holds something damaged.</exception>
     public static PhantomScore Run(
-        RunConfig config, RunFolder folder, JsonObject provenance, IProgress<StageProgress> progress, CancellationToken cancellation) =>
-        new MiniTraining(config, folder, progress, cancellation).Run(provenance);
+        RunConfig config, RunFolder folder, string? ctIch, JsonObject provenance, IProgress<StageProgress> progress,
+        CancellationToken cancellation) => new MiniTraining(config, folder, progress, cancellation).Run(ctIch, provenance);
 
-    private PhantomScore Run(JsonObject provenance)
+    private PhantomScore Run(string? ctIch, JsonObject provenance)
     {
         _folder.Create();
-        TorchDevice.Configure(_config.Threads, _config.Seed);
-        var stages = new StageStore(_folder);
+        void Seed() => TorchDevice.Configure(_config.Threads, _config.Seed);
+        var stages = new StageStore(_folder, Seed);
+        List<TrainingStudy> scans = ctIch is null ? [] : RealStudies.Load(ctIch, _config.Visual.ImageSize, _cancellation);
 
         List<TrainingStudy> studies = [];
         stages.Run("studies", (_config.Phantoms, _config.Visual.ImageSize), "studies.bin", path =>
@@ -49,14 +51,14 @@ public sealed class MiniTraining
         }, path => studies = StudyCache.Load(path));
 
         var tokenizer = new Tokenizer(BytePairTrainer.Train(Texts(studies), _config.Tokenizer));
-        TorchDevice.Configure(_config.Threads, _config.Seed);
+        Seed();
         using var model = new PcrlModel(_config.Shape(tokenizer.Data));
         var prompt = new Prompt(_config.Prompt, tokenizer);
 
-        stages.Run("trunk", (_config.TrunkFit, _config.Visual, _config.Seed, _config.Threads), "trunk.safetensors", path =>
+        stages.Run("trunk", (_config.TrunkFit, _config.Visual, _config.Seed, _config.Threads, scans.Count), "trunk.safetensors", path =>
         {
             using var stage = new TrunkStage(model);
-            double loss = stage.Run(_config.TrunkFit, studies, _config.Seed, _progress, _cancellation);
+            double loss = stage.Run(_config.TrunkFit, studies, scans, _config.Seed, _progress, _cancellation);
             Weights.Save(path, Weights.Of(model.Trunk));
             return new JsonObject { ["loss"] = loss };
         }, path => Reload(path, model.Trunk));
@@ -83,7 +85,7 @@ public sealed class MiniTraining
         _folder.SaveMetrics(new JsonObject
         {
             ["name"] = _config.Name,
-            ["data"] = "synthetic phantoms",
+            ["data"] = scans.Count == 0 ? "synthetic phantoms" : $"synthetic phantoms; trunk also on {scans.Count} scans of CT-ICH (CC BY 4.0)",
             ["provenance"] = provenance,
             ["stages"] = stages.Records.DeepClone(),
             ["held_out"] = score.ToJson(),

@@ -12,10 +12,14 @@ namespace Pcrl.Train.Fitting;
 /// Remembers finished stages of a run. A stage's result counts as finished once <c>stages/NAME.json</c> names the key it was made for; the key
 /// covers the stage's own settings and the keys of all stages before it.
 /// </summary>
-internal sealed class StageStore(RunFolder folder)
+/// <param name="folder">The run.</param>
+/// <param name="begin">Called before a stage runs: sets the seed, so that a stage comes out the same whether or not those before it ran just now.</param>
+internal sealed class StageStore(RunFolder folder, Action begin)
 {
     /// <summary>To be raised when the code of a stage changes what it makes.</summary>
     private const int Recipe = 1;
+
+    private static readonly JsonSerializerOptions Settings = new() { IncludeFields = true }; // tuples have fields
 
     private readonly JsonObject _records = [];
     private string _chain = $"recipe {Recipe}";
@@ -31,7 +35,7 @@ internal sealed class StageStore(RunFolder folder)
     /// <param name="reuse">Called instead where the file is there already.</param>
     public void Run(string name, object settings, string file, Func<string, JsonObject> make, Action<string> reuse)
     {
-        _chain = Hash($"{_chain}\n{name}\n{JsonSerializer.Serialize(settings)}");
+        _chain = Hash($"{_chain}\n{name}\n{JsonSerializer.Serialize(settings, Settings)}");
         string path = folder.Stage(file), recordPath = folder.Stage(name + ".json");
         if (ReadRecord(recordPath) is { } done && (string?)done["key"] == _chain && File.Exists(path))
         {
@@ -40,6 +44,7 @@ internal sealed class StageStore(RunFolder folder)
             return;
         }
         File.Delete(recordPath); // from here on the old result no longer counts
+        begin();
         var clock = Stopwatch.StartNew();
         var record = make(path);
         record.Insert(0, "key", _chain);

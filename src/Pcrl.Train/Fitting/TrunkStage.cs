@@ -19,22 +19,40 @@ internal sealed class TrunkStage(PcrlModel model) : IDisposable
     private readonly Linear _earlyHead = Head(model.Shape.Visual.FeatureChannels / 2, TrunkTargets.All.Count);
     private readonly Linear _organHead = nn.Linear(model.Shape.Visual.FeatureChannels / 2, TrunkTargets.OrganCount);
 
-    public double Run(FitConfig fit, IReadOnlyList<TrainingStudy> studies, int seed, IProgress<StageProgress> progress, CancellationToken cancellation)
+    /// <summary>Trains; returns the loss at the end.</summary>
+    /// <param name="fit">Settings.</param>
+    /// <param name="phantoms">Fully labelled studies.</param>
+    /// <param name="scans">Real scans of which only the kinds of bleeding are known; may be empty.</param>
+    /// <param name="seed">Seed of the choices.</param>
+    /// <param name="progress">Told after every step.</param>
+    /// <param name="cancellation">Looked at before every step.</param>
+    public double Run(
+        TrunkFitConfig fit, IReadOnlyList<TrainingStudy> phantoms, IReadOnlyList<TrainingStudy> scans, int seed,
+        IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         var random = new Random(seed);
-        var ill = studies.SelectMany((study, s) => Enumerable.Range(0, study.Labels.Length / SliceLabels.Count)
+        TrainingStudy[] studies = [.. phantoms, .. scans];
+        var ill = phantoms.SelectMany((study, s) => Enumerable.Range(0, study.Labels.Length / SliceLabels.Count)
             .Where(k => HasLesion(study, k)).Select(k => (s, k))).ToArray();
+        (int, int) Pick(int i)
+        {
+            // Half of the slices show a lesion: at their natural rate most steps would teach the trunk what health looks like.
+            if (i % 2 == 0 && ill.Length > 0)
+                return ill[random.Next(ill.Length)];
+            int study = i % 8 == 1 && scans.Count > 0 ? phantoms.Count + random.Next(scans.Count) : random.Next(phantoms.Count);
+            return (study, random.Next(studies[study].Labels.Length / SliceLabels.Count));
+        }
+
         var heads = new[] { _sliceHead, _cellHead, _earlyHead, _organHead };
         model.train();
         return FitLoop.Run("trunk", fit, [.. model.Trunk.parameters(), .. heads.SelectMany(h => h.parameters())], _ =>
         {
-            // Half of the slices show a lesion: at their natural rate most steps would teach the trunk what health looks like.
-            var picks = Enumerable.Range(0, fit.Batch).Select(i => i % 2 == 0 && ill.Length > 0
-                ? ill[random.Next(ill.Length)]
-                : (random.Next(studies.Count), random.Next(24))).ToArray();
-            var moves = picks.Select(_ => SliceAugmentation.Move.Draw(random)).ToArray();
-            var slices = SliceAugmentation.Apply(Slices(studies, picks, model.Shape.Visual.ImageSize), moves);
-            return Loss(model.TrunkStages(slices), studies, picks, moves);
+            var picks = Enumerable.Range(0, fit.Batch).Select(Pick).ToArray();
+            bool aug = Environment.GetEnvironmentVariable("AUG") == "1";
+            var moves = picks.Select(_ => aug ? SliceAugmentation.Move.Draw(random) : new SliceAugmentation.Move(1, 0, 0, 0, 1, 0)).ToArray();
+            var slices = Slices(studies, picks, model.Shape.Visual.ImageSize);
+            if (aug) slices = SliceAugmentation.Apply(slices, moves);
+            return Loss(model.TrunkStages(slices, fit.Bfloat16 ? ScalarType.BFloat16 : ScalarType.Float32), studies, picks, moves);
         }, progress, cancellation);
     }
 
@@ -45,7 +63,8 @@ internal sealed class TrunkStage(PcrlModel model) : IDisposable
         var (lesions, _) = targets.OfCells(studies, picks, moves, (int)last.shape[1]);
         var (earlyLesions, organs) = targets.OfCells(studies, picks, moves, (int)early.shape[1]);
         static Tensor Binary(Tensor logits, Tensor labels) =>
-            nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction: nn.Reduction.Sum) / logits.shape[0];
+            nn.functional.binary_cross_entropy_with_logits(
+                logits, labels.clamp_min(0), labels.ge(0).to(float32), nn.Reduction.Sum) / logits.shape[0]; // what nobody knows weighs nothing
         return Binary(_sliceHead.forward(last.mean([1, 2])), targets.OfSlices(studies, picks))
             + 0.5 * Binary(_cellHead.forward(last), lesions)
             + 0.2 * Binary(_earlyHead.forward(early), earlyLesions)
@@ -64,7 +83,7 @@ internal sealed class TrunkStage(PcrlModel model) : IDisposable
         var row = study.Labels.AsSpan(slice * SliceLabels.Count, SliceLabels.Count);
         for (int i = 0; i < row.Length; i++)
         {
-            if (row[i] != 0 && SliceLabels.Names[i].StartsWith("kind:", StringComparison.Ordinal))
+            if (row[i] == 1 && SliceLabels.Names[i].StartsWith("kind:", StringComparison.Ordinal))
                 return true;
         }
         return false;

@@ -1,4 +1,5 @@
 using Pcrl.Train.Data;
+using Pcrl.Train.Losses;
 using static TorchSharp.torch;
 
 namespace Pcrl.Train.Fitting;
@@ -47,7 +48,7 @@ internal sealed class TrunkTargets
 
     public int Count => Names.Count;
 
-    /// <summary>Targets of whole slices: [N, targets].</summary>
+    /// <summary>Targets of whole slices: [N, targets], 0, 1 or negative where nobody knows.</summary>
     public Tensor OfSlices(IReadOnlyList<TrainingStudy> studies, (int Study, int Slice)[] picks)
     {
         var values = new float[picks.Length * Count];
@@ -55,10 +56,16 @@ internal sealed class TrunkTargets
         {
             for (int label = 0; label < SliceLabels.Count; label++)
             {
-                if (studies[picks[i].Study].Labels[picks[i].Slice * SliceLabels.Count + label] != 0)
+                byte known = studies[picks[i].Study].Labels[picks[i].Slice * SliceLabels.Count + label];
+                foreach (int target in _of[label])
                 {
-                    foreach (int target in _of[label])
-                        values[i * Count + target] = 1;
+                    ref float value = ref values[i * Count + target];
+                    value = known switch
+                    {
+                        1 => 1,
+                        TrainingStudy.Unknown when value == 0 && target >= label => -1,
+                        _ => value,
+                    };
                 }
             }
         }
@@ -81,7 +88,12 @@ internal sealed class TrunkTargets
         {
             Array.Clear(labelCounts);
             Array.Clear(organCounts);
-            var study = studies[picks[i].Study];
+            if (studies[picks[i].Study].Raster is not { } raster)
+            {
+                lesions.AsSpan(i * height * height * Count, height * height * Count).Fill(-1);
+                organs.AsSpan(i * height * height, height * height).Fill(LanguageModelLoss.Ignored);
+                continue;
+            }
             int start = picks[i].Slice * side * side;
             for (int y = 0; y < side; y++)
             {
@@ -92,9 +104,9 @@ internal sealed class TrunkTargets
                     if ((uint)column >= side || (uint)row >= side)
                         continue;
                     int cell = y * height / side * height + x * height / side;
-                    if (study.Raster.Lesions[start + row * side + column] is > 0 and var label)
+                    if (raster.Lesions[start + row * side + column] is > 0 and var label)
                         labelCounts[cell, label - 1]++;
-                    organCounts[cell, study.Raster.Organs[start + row * side + column]]++;
+                    organCounts[cell, raster.Organs[start + row * side + column]]++;
                 }
             }
             for (int cell = 0; cell < height * height; cell++)

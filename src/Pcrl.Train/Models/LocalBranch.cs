@@ -13,11 +13,9 @@ internal static class LocalBranch
     /// <summary>[N, C, g, g] → V [N, C, g/2, g/2].</summary>
     public static Module<Tensor, Tensor> Create(int channels)
     {
-        var shortcut = Sequential(("0", Conv2d(channels, channels, 2, 2, bias: false)), ("1", BatchNorm2d(channels)));
-        var branch = Sequential(
+        var shortcut = Sequential(("0", new Convolution(channels, channels, 2, 2)), ("1", BatchNorm2d(channels)));
+        return Sequential(
             ("0", new BasicBlock(channels, channels, 2, shortcut)),
             ("1", new BasicBlock(channels, channels, 1, null)));
-        Initialisation.Convolutions(branch);
-        return branch;
     }
 }

@@ -74,12 +74,14 @@ public sealed class PcrlModel : Module
     }
 
     /// <summary>Outputs of the trunk's stages: grey slices [N, S, S] in 0..1 → [N, C, h, w] each.</summary>
-    public IReadOnlyList<Tensor> TrunkStages(Tensor slices)
+    /// <param name="slices">Float32.</param>
+    /// <param name="type">What the trunk computes in; the outputs are float32.</param>
+    public IReadOnlyList<Tensor> TrunkStages(Tensor slices, ScalarType type = ScalarType.Float32)
     {
         using var scope = NewDisposeScope();
         // Three equal channels by broadcasting, channels innermost in memory: the convolutions run a third faster so.
-        var input = ((slices.unsqueeze(-1) - _mean) / _std).permute(0, 3, 1, 2); // [N, 3, S, S]
-        return [.. trunk.Stages(input).Select(output => output.MoveToOuterDisposeScope())];
+        var input = ((slices.unsqueeze(-1) - _mean) / _std).permute(0, 3, 1, 2).to(type); // [N, 3, S, S]
+        return [.. trunk.Stages(input).Select(output => output.to(float32).MoveToOuterDisposeScope())];
     }
 
     /// <summary>Grey slices [N, S, S] in 0..1 → P and G.</summary>

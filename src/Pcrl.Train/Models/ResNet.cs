@@ -11,11 +11,11 @@ public sealed class ResNet : Module<Tensor, Tensor>
     private readonly Module<Tensor, Tensor> conv1, bn1;
     private readonly List<Module<Tensor, Tensor>> _stages = [];
 
-    /// <summary>Builds the trunk that <paramref name="config"/> describes, with He initialisation.</summary>
+    /// <summary>Builds the trunk that <paramref name="config"/> describes.</summary>
     public ResNet(VisualConfig config)
         : base(nameof(ResNet))
     {
-        conv1 = Conv2d(3, config.Width, 7, stride: 2, padding: 3, bias: false);
+        conv1 = new Convolution(3, config.Width, 7, stride: 2, padding: 3);
         bn1 = BatchNorm2d(config.Width);
         RegisterComponents();
         int channels = config.Width;
@@ -32,7 +32,6 @@ public sealed class ResNet : Module<Tensor, Tensor>
             register_module($"layer{stage + 1}", layer);
             _stages.Add(layer);
         }
-        Initialisation.Convolutions(this);
     }
 
     private static (Module<Tensor, Tensor> Block, int Outputs) Block(string kind, int inputs, int width, int stride)
@@ -40,7 +39,7 @@ public sealed class ResNet : Module<Tensor, Tensor>
         int outputs = kind == "bottleneck" ? width * Bottleneck.Expansion : width;
         var downsample = stride == 1 && inputs == outputs
             ? null
-            : Sequential(("0", Conv2d(inputs, outputs, 1, stride, bias: false)), ("1", BatchNorm2d(outputs)));
+            : Sequential(("0", new Convolution(inputs, outputs, 1, stride)), ("1", BatchNorm2d(outputs)));
         return kind switch
         {
             "bottleneck" => (new Bottleneck(inputs, width, stride, downsample), outputs),
@@ -56,8 +55,8 @@ public sealed class ResNet : Module<Tensor, Tensor>
     public IReadOnlyList<Tensor> Stages(Tensor x)
     {
         using var scope = NewDisposeScope();
-        x = functional.relu(bn1.forward(conv1.forward(x)));
-        x = functional.max_pool2d(x, 3, 2, 1);
+        x = functional.max_pool2d(bn1.forward(conv1.forward(x)), 3, 2, 1);
+        x = functional.relu(x); // the same behind the pooling as before it, on a quarter of the values
         var outputs = new List<Tensor>();
         foreach (var stage in _stages)
             outputs.Add((x = stage.forward(x)).MoveToOuterDisposeScope());

@@ -17,9 +17,9 @@ public sealed class BasicBlock : Module<Tensor, Tensor>
     public BasicBlock(int inputs, int outputs, int stride, Module<Tensor, Tensor>? downsample)
         : base(nameof(BasicBlock))
     {
-        conv1 = Conv2d(inputs, outputs, 3, stride, padding: 1, bias: false);
+        conv1 = new Convolution(inputs, outputs, 3, stride, padding: 1);
         bn1 = BatchNorm2d(outputs);
-        conv2 = Conv2d(outputs, outputs, 3, padding: 1, bias: false);
+        conv2 = new Convolution(outputs, outputs, 3, padding: 1);
         bn2 = BatchNorm2d(outputs);
         this.downsample = downsample;
         RegisterComponents();
@@ -50,11 +50,11 @@ public sealed class Bottleneck : Module<Tensor, Tensor>
     public Bottleneck(int inputs, int width, int stride, Module<Tensor, Tensor>? downsample)
         : base(nameof(Bottleneck))
     {
-        conv1 = Conv2d(inputs, width, 1, bias: false);
+        conv1 = new Convolution(inputs, width, 1);
         bn1 = BatchNorm2d(width);
-        conv2 = Conv2d(width, width, 3, stride, padding: 1, bias: false);
+        conv2 = new Convolution(width, width, 3, stride, padding: 1);
         bn2 = BatchNorm2d(width);
-        conv3 = Conv2d(width, width * Expansion, 1, bias: false);
+        conv3 = new Convolution(width, width * Expansion, 1);
         bn3 = BatchNorm2d(width * Expansion);
         this.downsample = downsample;
         RegisterComponents();

@@ -1,6 +1,7 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using Pcrl.Runtime;
+using Pcrl.Runtime.Language;
 
 namespace Pcrl.Train.Text;
 
@@ -24,7 +25,7 @@ public sealed record TokenizerData(IReadOnlyList<string> Tokens, IReadOnlyList<s
         @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
     /// <summary>GPT-2's spelling of bytes as printable characters: index is the byte.</summary>
-    public static IReadOnlyList<char> ByteAlphabet { get; } = MakeByteAlphabet();
+    public static IReadOnlyList<char> ByteAlphabet => LlmGguf.ByteAlphabet;
 
     /// <summary>Tokens of both sorts: rows of the token embedding.</summary>
     public int Count => Tokens.Count + SpecialTokens.Count;
@@ -198,18 +199,5 @@ public sealed record TokenizerData(IReadOnlyList<string> Tokens, IReadOnlyList<s
         }
         if (!SpecialTokens.Contains(BosToken) || !SpecialTokens.Contains(EosToken))
             throw new InputException(path, $"lacks {BosToken} or {EosToken} among its special tokens");
-    }
-
-    private static char[] MakeByteAlphabet()
-    {
-        // Printable Latin-1 characters stand for themselves; the other bytes take the code points from 256 on, in order.
-        var alphabet = new char[256];
-        int next = 256;
-        for (int value = 0; value < 256; value++)
-        {
-            bool printable = value is (>= '!' and <= '~') or (>= 0xA1 and <= 0xAC) or (>= 0xAE and <= 0xFF);
-            alphabet[value] = printable ? (char)value : (char)next++;
-        }
-        return alphabet;
     }
 }

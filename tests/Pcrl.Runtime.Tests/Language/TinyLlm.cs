@@ -1,5 +1,6 @@
 using System.Text;
 using Pcrl.Runtime.Bundles;
+using Pcrl.Runtime.Language;
 
 namespace Pcrl.Runtime.Tests.Language;
 
@@ -23,7 +24,7 @@ internal sealed class TinyLlm
 
     public TinyLlm(GgufType type = GgufType.F32)
     {
-        var alphabet = Alphabet();
+        var alphabet = LlmGguf.ByteAlphabet;
         Tokens = [.. alphabet.Select(c => c.ToString())];
         foreach (string word in (string[])["脑", "室", "脑室", "未见", "出血"])
             AddWord(string.Concat(Encoding.UTF8.GetBytes(word).Select(b => alphabet[b])));
@@ -92,16 +93,6 @@ internal sealed class TinyLlm
         var scale = (Half)(block.Max(Math.Abs) / 127);
         return BitConverter.GetBytes(scale).Concat(block.Select(v => (byte)(sbyte)Math.Round(v / (float)scale)));
     })];
-
-    /// <summary>GPT-2's byte alphabet.</summary>
-    public static string Alphabet()
-    {
-        var alphabet = new StringBuilder();
-        int next = 256;
-        for (int b = 0; b < 256; b++)
-            alphabet.Append(b is (>= '!' and <= '~') or (>= 0xA1 and <= 0xAC) or (>= 0xAE and <= 0xFF) ? (char)b : (char)next++);
-        return alphabet.ToString();
-    }
 
     private void AddWord(string word)
     {

@@ -138,6 +138,19 @@ public class DicomReaderTests
         }
     }
 
+    [Fact]
+    public void TheBrainIsReadAndNotTheBoneReconstructionOfTheSameHead()
+    {
+        using var folder = new TemporaryFolder();
+        DicomBuilder.SaveWorld(folder);
+        for (int z = 0; z < TestWorld.Slices + 6; z++)
+            folder.Write($"bone{z}.dcm", DicomBuilder.World(z % TestWorld.Slices).Plane(new(0, 0, z), Vector3.UnitX, Vector3.UnitY)
+                .Text(0x0020000E, "UI", "1.2.3.5").Numbers(0x00281051, 2500).ToBytes());
+        var study = StudyReader.Read(folder.Path);
+        TestWorld.AssertShown(study);
+        Assert.Equal(TestWorld.Slices + 6, study.SetAside.Count);
+    }
+
     private static DicomBuilder Compressed(string syntax, int z)
     {
         var builder = DicomBuilder.World(z).Raw(0x7FE00010, "OB", [0xFE, 0xFF, 0x00, 0xE0, 0, 0, 0, 0, 0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0], 0xFFFFFFFF);

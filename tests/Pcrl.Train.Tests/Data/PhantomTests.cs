@@ -1,5 +1,8 @@
 using System.Buffers.Binary;
 using System.IO.Compression;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
+using System.Text;
 using Pcrl.Runtime.Studies;
 using Pcrl.Train.Data;
 using Pcrl.Train.Evaluation;
@@ -21,6 +24,25 @@ public class PhantomTests
         Assert.NotEqual(a.Study.Slices[12].Pixels, PhantomGenerator.Create(8, Small).Study.Slices[12].Pixels);
     }
 
+    /// <summary>
+    /// The same bits on every machine: whoever changes the generator on purpose writes the new value here, and knows that models trained before
+    /// can't be made again from their seeds.
+    /// </summary>
+    [Fact]
+    public void EveryMachineMakesTheseBits()
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        for (ulong seed = 1; seed <= 4; seed++)
+        {
+            Phantom phantom = PhantomGenerator.Create(seed, new PhantomOptions { ImageSize = 49 });
+            foreach (StudySlice slice in phantom.Study.Slices) hash.AppendData(MemoryMarshal.AsBytes(slice.Pixels.AsSpan()));
+            hash.AppendData(phantom.Masks.Organs);
+            hash.AppendData(phantom.Masks.Lesions);
+            hash.AppendData(Encoding.UTF8.GetBytes(phantom.Findings));
+        }
+        Assert.Equal("BCECDB7B1A63A3F7", Convert.ToHexString(hash.GetHashAndReset())[..16]);
+    }
+
     [Fact]
     public void ManyThreadsGiveWhatOneGives()
     {
@@ -34,9 +56,9 @@ public class PhantomTests
     [Fact]
     public void StudiesAreWellFormed()
     {
-        for (ulong seed = 0; seed < 40; seed++)
+        for (ulong seed = 0; seed < 30; seed++)
         {
-            Phantom phantom = PhantomGenerator.Create(seed, new PhantomOptions { ImageSize = 64 });
+            Phantom phantom = PhantomGenerator.Create(seed, new PhantomOptions { ImageSize = 48 });
             Study study = phantom.Study;
             Assert.Equal("phantom", study.Format);
             Assert.Equal(PixelUnit.Hounsfield, study.Unit);
@@ -55,7 +77,7 @@ public class PhantomTests
     [Fact]
     public void TissuesHaveTheirDensity()
     {
-        for (ulong seed = 0; seed < 12; seed++)
+        for (ulong seed = 0; seed < 6; seed++)
         {
             Phantom phantom = PhantomGenerator.Create(seed, new PhantomOptions { ImageSize = 128 });
             Assert.InRange(Median(phantom, PhantomOrgan.Outside), -1010, -900);
@@ -73,7 +95,7 @@ public class PhantomTests
     public void LesionsLieInsideTheHeadOnTheirSideWithTheirDensity()
     {
         int left = 0, right = 0;
-        for (ulong seed = 0; seed < 60; seed++)
+        for (ulong seed = 0; seed < 40; seed++)
         {
             Phantom phantom = PhantomGenerator.Create(seed, Small);
             int size = Small.ImageSize;
@@ -106,12 +128,12 @@ public class PhantomTests
     }
 
     [Fact]
-    public void EnlargedVentriclesAndShiftShowInTheMasks()
+    public void EnlargedVentriclesShowInTheMasks()
     {
         double wide = 0, normal = 0, wideCount = 0, normalCount = 0;
-        for (ulong seed = 0; seed < 60; seed++)
+        for (ulong seed = 0; seed < 40; seed++)
         {
-            Phantom phantom = PhantomGenerator.Create(seed, new PhantomOptions { ImageSize = 64 });
+            Phantom phantom = PhantomGenerator.Create(seed, new PhantomOptions { ImageSize = 48 });
             double size = phantom.Masks.Organs.Count(o => o == (byte)PhantomOrgan.LateralVentricle) * Math.Pow(phantom.Study.Slices[0].PixelSpacingX, 2);
             if (phantom.Truth.Facts.VentriclesEnlarged) (wide, wideCount) = (wide + size, wideCount + 1);
             else (normal, normalCount) = (normal + size, normalCount + 1);
@@ -123,6 +145,7 @@ public class PhantomTests
     public void MidlineStructuresMoveAwayFromTheLesion()
     {
         int seen = 0;
+        double moved = 0;
         for (ulong seed = 0; seen < 6; seed++)
         {
             Phantom phantom = PhantomGenerator.Create(seed, new PhantomOptions { ImageSize = 64 });
@@ -131,7 +154,10 @@ public class PhantomTests
             Side side = phantom.Truth.Lesions[0].Fact.Side;
             Assert.Equal(side == Side.Left ? MidlineShift.Right : MidlineShift.Left, phantom.Truth.Facts.Midline);
             Assert.True(phantom.Truth.ShiftMm >= 4);
+            double skull = MeanColumn(phantom, PhantomOrgan.Bone), ventricles = MeanColumn(phantom, PhantomOrgan.LateralVentricle);
+            moved += (ventricles - skull) * phantom.Study.Slices[0].PixelSpacingX * (side == Side.Left ? -1 : 1) / 6;
         }
+        Assert.True(moved > 2, $"ventricles moved {moved:F1} mm on average");
     }
 
     [Fact]
@@ -171,6 +197,46 @@ public class PhantomTests
     public void AbsurdOptionsAreRefused(int size, float difficulty) =>
         Assert.ThrowsAny<ArgumentException>(() => PhantomGenerator.Create(1, new PhantomOptions { ImageSize = size, Difficulty = difficulty }));
 
+    [Fact]
+    public void TheProductReadsANiftiPhantomAsItWas()
+    {
+        string folder = Directory.CreateTempSubdirectory().FullName;
+        try
+        {
+            Phantom phantom = PhantomGenerator.Create(11, Small);
+            string path = Path.Combine(folder, "phantom.nii.gz");
+            PhantomFiles.WriteNifti(phantom, path);
+            Study read = StudyReader.Read(path);
+            Assert.Equal(PixelUnit.Hounsfield, read.Unit);
+            Assert.Equal(phantom.Study.Slices.Count, read.Slices.Count);
+            for (int k = 0; k < read.Slices.Count; k++)
+            {
+                StudySlice was = phantom.Study.Slices[k], now = read.Slices[k];
+                Assert.Equal(was.PixelSpacingX, now.PixelSpacingX, 3);
+                Assert.Equal(was.Position, now.Position, 2);
+                for (int i = 0; i < was.Pixels.Length; i++) Assert.True(Math.Abs(was.Pixels[i] - now.Pixels[i]) <= 0.51f);
+            }
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Fact]
+    public void TheTwentyFourSlicesShowTheMainLesion()
+    {
+        for (ulong seed = 100; seed < 120; seed++)
+        {
+            Phantom phantom = PhantomGenerator.Create(seed, Small);
+            SliceSelection selection = SliceSelector.Select(phantom.Study);
+            int area = Small.ImageSize * Small.ImageSize;
+            Assert.All(selection.Slices, s => Assert.True(phantom.Truth.LayerOfSlice[s.Slice] >= 0 || s.Layer is 0 or 7));
+            if (phantom.Truth.Lesions.Count > 0)
+                Assert.Contains(selection.Slices, s => phantom.Masks.Lesions.AsSpan(s.Slice * area, area).Count((byte)1) > 4);
+        }
+    }
+
     [Theory]
     [InlineData("p.nii")]
     [InlineData("p.nii.gz")]
@@ -208,6 +274,12 @@ public class PhantomTests
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    private static double MeanColumn(Phantom phantom, PhantomOrgan organ)
+    {
+        int size = phantom.Study.Slices[0].Width;
+        return Enumerable.Range(0, phantom.Masks.Organs.Length).Where(i => phantom.Masks.Organs[i] == (byte)organ).Average(i => i % size);
     }
 
     private static double Median(Phantom phantom, PhantomOrgan organ)

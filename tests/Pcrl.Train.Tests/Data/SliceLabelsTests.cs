@@ -17,7 +17,7 @@ public class SliceLabelsTests
     public void LabelsAgreeWithTheMasks()
     {
         var used = new bool[SliceLabels.Count];
-        for (ulong seed = 0; seed < 80; seed++)
+        for (ulong seed = 0; seed < 50; seed++)
         {
             Phantom phantom = PhantomGenerator.Create(seed, new PhantomOptions { ImageSize = 64 });
             byte[] labels = SliceLabels.Of(phantom);

@@ -3,6 +3,7 @@ using TorchSharp;
 
 namespace Pcrl.Train.Tests.Models;
 
+[Collection("torch")]
 public class TorchDeviceTests
 {
     [Fact]

@@ -1,0 +1,101 @@
+using System.Text.Json.Nodes;
+using Pcrl.Runtime.Language;
+using Pcrl.Runtime.Vision;
+using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Fitting;
+using Pcrl.Train.Models;
+using Pcrl.Train.Text;
+using Pcrl.Train.Torch;
+using static TorchSharp.torch;
+
+namespace Pcrl.Train.Tests.Fitting;
+
+[Collection("torch")]
+public sealed class MiniTrainingTests : IDisposable
+{
+    private static readonly FitConfig Two = new() { Steps = 2, Batch = 2 };
+
+    private static readonly RunConfig Tiny = new()
+    {
+        Threads = 1,
+        Phantoms = new PhantomConfig { Training = 3, HeldOut = 2, ImageSize = 64, Wordings = 2 },
+        Tokenizer = new TokenizerConfig { Tokens = 300 },
+        Visual = new VisualConfig { ImageSize = 32, Block = "basic", Depths = [1, 1], Width = 4, Grid = 4 },
+        Language = new LlmConfig { HiddenSize = 16, IntermediateSize = 32, NumHiddenLayers = 1, NumAttentionHeads = 2, NumKeyValueHeads = 1 },
+        Lora = new LoraConfig { R = 2 },
+        TrunkFit = new TrunkFitConfig { Steps = 2, Batch = 2 },
+        LanguageFit = Two,
+        ReportFit = Two,
+    };
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("pcrl-run-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void A_run_leaves_a_folder_that_loads_to_the_same_bits_and_is_not_done_twice()
+    {
+        var first = new Recorder();
+        Run(Tiny, first);
+        Assert.Equal(["studies", "trunk", "language", "features", "report", "held-out", "features", "write"], first.Stages);
+        foreach (string file in (string[])["config.json", "tokenizer.json", "model.safetensors", "adapter_model.safetensors", "adapter_config.json", "metrics.json"])
+            Assert.True(File.Exists(Path.Combine(_folder, file)), file);
+        byte[] weights = File.ReadAllBytes(Path.Combine(_folder, "model.safetensors"));
+
+        using (var loaded = new RunFolder(_folder).Load())
+        using (var scope = TorchSharp.torch.NewDisposeScope())
+        {
+            string copy = Path.Combine(_folder, "copy");
+            new RunFolder(copy).Create();
+            new RunFolder(copy).Save(loaded.Config, loaded.Tokenizer.Data, loaded.Model);
+            Assert.Equal(weights, File.ReadAllBytes(Path.Combine(copy, "model.safetensors")));
+        }
+
+        // Everything is there: only the measurement runs again, and it comes to the same.
+        var second = new Recorder();
+        Run(Tiny, second);
+        Assert.Equal(["held-out", "features", "write"], second.Stages);
+        Assert.Equal(weights, File.ReadAllBytes(Path.Combine(_folder, "model.safetensors")));
+
+        // A changed stage runs again with all that follows it, and what stands before it is kept.
+        var third = new Recorder();
+        Run(Tiny with { LanguageFit = Two with { LearningRate = 2e-3 } }, third);
+        Assert.Equal(["language", "features", "report", "held-out", "features", "write"], third.Stages);
+        Assert.NotEqual(weights, File.ReadAllBytes(Path.Combine(_folder, "model.safetensors")));
+    }
+
+    [Fact]
+    public void An_interrupted_run_goes_on_and_ends_as_if_it_had_not_been()
+    {
+        using var source = new CancellationTokenSource();
+        var interrupting = new Recorder(p => { if (p is { Stage: "language", Done: 1 }) source.Cancel(); });
+        Assert.ThrowsAny<OperationCanceledException>(() => Run(Tiny, interrupting, source.Token));
+        Assert.False(File.Exists(Path.Combine(_folder, "metrics.json")));
+        Assert.Empty(Directory.GetFiles(_folder, "*.tmp*", SearchOption.AllDirectories));
+
+        var resumed = new Recorder();
+        Run(Tiny, resumed);
+        Assert.Equal("language", resumed.Stages[0]);
+        byte[] weights = File.ReadAllBytes(Path.Combine(_folder, "model.safetensors"));
+
+        Directory.Delete(_folder, recursive: true);
+        Run(Tiny, new Recorder());
+        Assert.Equal(weights, File.ReadAllBytes(Path.Combine(_folder, "model.safetensors")));
+    }
+
+    private void Run(RunConfig config, Recorder progress, CancellationToken cancellation = default) =>
+        MiniTraining.Run(config, new RunFolder(_folder), ctIch: null, new JsonObject(), progress, cancellation);
+
+    private sealed class Recorder(Action<StageProgress>? also = null) : IProgress<StageProgress>
+    {
+        /// <summary>Stages in the order in which they began.</summary>
+        public List<string> Stages { get; } = [];
+
+        public void Report(StageProgress value)
+        {
+            if (value.Done == 1 || Stages.Count == 0 || (Stages[^1] != value.Stage))
+                Stages.Add(value.Stage);
+            also?.Invoke(value);
+        }
+    }
+}
