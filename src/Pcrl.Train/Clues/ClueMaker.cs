@@ -56,6 +56,7 @@ public sealed class ClueMaker : IDisposable
         var masks = new IReadOnlyList<SamMask>[SliceSelector.Count];
         Parallel.For(0, masks.Length, new ParallelOptions { MaxDegreeOfParallelism = _workers, CancellationToken = cancellation }, s =>
         {
+            torch.set_num_threads(1); // of this worker: the slices are what runs side by side
             byte[] colour = [.. study.Slice(s).ToArray().SelectMany(v => new[] { v, v, v })];
             masks[s] = _generator.Generate(colour, study.ImageSize, study.ImageSize, cancellation);
         });

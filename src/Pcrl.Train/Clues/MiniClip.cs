@@ -23,9 +23,10 @@ internal static class MiniClip
         // Every organ as often as any other: sulci and lobes are on every slice, the sinuses on few.
         var byOrgan = slices.SelectMany(s => s.Things.Where(t => !t.IsLesion).Select(t => (Slice: s, Thing: t)))
             .GroupBy(p => p.Thing.Organ).Select(g => g.ToList()).ToList();
-        using var scorer = new ClipScorer(clip, tokenizer);
+        var scorer = new ClipScorer(clip, tokenizer); // not disposed of: the model stays the caller's
         var random = new Random(config.Seed + 1);
-        MiniClues.Optimise("retrieve", clip, config.ClipFit, () =>
+        clip.train();
+        FitLoop.Run("retrieve", config.ClipFit, [.. clip.parameters()], _ =>
         {
             using var scope = NewDisposeScope();
             var pictures = new List<byte[]>();
@@ -40,6 +41,7 @@ internal static class MiniClip
             return Loss(ClipLoss.Logits(clip.Images(scorer.Input(pictures)), clip.Texts(ids), clip.LogitScale),
                 tensor(matches.ToArray()).view(pictures.Count, entities.Length)).MoveToOuterDisposeScope();
         }, progress, cancellation);
+        clip.eval();
     }
 
     private static bool Matches(string entity, PhantomThing thing, int layer, ClueVocabulary vocabulary) =>

@@ -135,32 +135,4 @@ public static class MiniClues
         AtomicFile.Write(Path.Combine(folder, "vocab.json"), stream => JsonSerializer.Serialize(stream, tokens));
         AtomicFile.Write(Path.Combine(folder, "merges.txt"), stream => stream.Write("#version: 0.2\n"u8));
     }
-
-    /// <summary>AdamW with warm-up and a cosine to zero over steps that give their loss.</summary>
-    internal static void Optimise(
-        string stage, nn.Module model, FitConfig fit, Func<Tensor> loss, IProgress<StageProgress> progress, CancellationToken cancellation)
-    {
-        model.train();
-        using var optimizer = optim.AdamW(model.parameters(), fit.LearningRate, weight_decay: fit.WeightDecay);
-        var clock = Stopwatch.StartNew();
-        double running = double.NaN;
-        for (int step = 0; step < fit.Steps; step++)
-        {
-            cancellation.ThrowIfCancellationRequested();
-            using var scope = NewDisposeScope();
-            double share = (step + 1.0) / fit.Steps;
-            double rate = fit.LearningRate * Math.Min(1, share / fit.WarmUp) * 0.5 * (1 + Math.Cos(Math.PI * share));
-            foreach (var group in optimizer.ParamGroups)
-                group.LearningRate = rate;
-            optimizer.zero_grad();
-            var value = loss();
-            value.backward();
-            nn.utils.clip_grad_norm_(model.parameters(), fit.ClipNorm);
-            optimizer.step();
-            double now = value.item<float>();
-            running = double.IsNaN(running) ? now : 0.95 * running + 0.05 * now;
-            progress.Report(new StageProgress(stage, step + 1, fit.Steps, "steps", clock.Elapsed, running));
-        }
-        model.eval();
-    }
 }

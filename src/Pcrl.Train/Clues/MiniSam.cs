@@ -13,7 +13,9 @@ internal static class MiniSam
     {
         var random = new Random(config.Seed);
         var positions = sam.PromptEncoder.DensePositions().DetachFromDisposeScope();
-        MiniClues.Optimise("segment", sam, config.SamFit, () => Loss(sam, slices, config, positions, random), progress, cancellation);
+        sam.train();
+        FitLoop.Run("segment", config.SamFit, [.. sam.parameters()], _ => Loss(sam, slices, config, positions, random), progress, cancellation);
+        sam.eval();
         positions.Dispose();
     }
 

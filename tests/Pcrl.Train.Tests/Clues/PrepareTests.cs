@@ -54,7 +54,7 @@ public sealed class PrepareTests : IDisposable
     }
 
     private ClueMaker Maker(string fingerprint = "models", int workers = 2) => new(_sam,
-        new SamGeneratorConfig { PointsPerSide = 2, PredIouThresh = 0, StabilityScoreThresh = 0, BoxNmsThresh = 0.9 }, _scorer, ClueVocabulary.Default, fingerprint, workers);
+        new SamGeneratorConfig { PointsPerSide = 1, PredIouThresh = 0, StabilityScoreThresh = 0, BoxNmsThresh = 0.9 }, _scorer, ClueVocabulary.Default, fingerprint, workers);
 
     private static ClueStudy Study(string findings)
     {
@@ -184,6 +184,37 @@ public sealed class PrepareTests : IDisposable
         Assert.Throws<InputException>(() => ClueDataset.Find(_folder, new PhantomOptions()).Open(0, Size, default));
         Assert.Throws<InputException>(() => ClueDataset.Find("phantoms:x", new PhantomOptions()));
         Assert.Equal(2, ClueDataset.Find("phantoms:2@7", new PhantomOptions()).Ids.Count);
+    }
+
+    [Fact]
+    public void Small_models_are_trained_and_opened_again()
+    {
+        var config = new MiniCluesConfig
+        {
+            ImageSize = Size, Phantoms = 1, Phantom = new PhantomOptions { ImageSize = 64 }, Sam = _sam.Config, Prompts = 2,
+            SamFit = new FitConfig { Steps = 2, Batch = 2 }, ClipFit = new FitConfig { Steps = 2, Batch = 4 },
+            Clip = new ClipConfig
+            {
+                ImageSize = 16, PatchSize = 8, VisionWidth = 64, VisionLayers = 1, VisionHeads = 1, VocabSize = 258, ContextLength = 64,
+                TextWidth = 64, TextLayers = 1, TextHeads = 1, ProjectionDim = 8,
+            },
+        };
+        string folder = Path.Combine(_folder, "mini");
+        MiniClues.Train(folder, config, new Silent(), default);
+        using var sam = SamModel.Open(MiniClues.SamFile(folder));
+        Assert.Equal(config.Sam with { DecoderHeads = 8, GlobalAttnIndexes = sam.Config.GlobalAttnIndexes, PixelMean = sam.Config.PixelMean, PixelStd = sam.Config.PixelStd }, sam.Config);
+        Assert.Equal(config.Sam.GlobalAttnIndexes, sam.Config.GlobalAttnIndexes);
+        using var scorer = ImageTextScorer.Open(MiniClues.ClipFolder(folder));
+        using var texts = scorer.Texts(["A CT image contain Thalamus", "A CT image contain Cerebellum"]);
+        Assert.Equal([2, 8], texts.shape);
+        float[,] scores = scorer.Scores([new byte[Size * Size]], texts);
+        Assert.NotEqual(scores[0, 0], scores[0, 1]);
+        var truth = PhantomClueStudy.Create(7, config.Phantom, Size);
+        Assert.Contains(truth.Things(4, 20), t => t.Organ == PhantomOrgan.Bone);
+        using var maker = new ClueMaker(sam, new SamGeneratorConfig { PointsPerSide = 1, PredIouThresh = 0, StabilityScoreThresh = 0 }, scorer, ClueVocabulary.Default, "", 1);
+        var report = ClueReport.Measure(maker, 7, 1, config.Phantom, Size, new Silent(), default);
+        Assert.InRange(report.MeanBestIou, 0, 1);
+        Assert.True(report.Things > 20);
     }
 
     [Fact]
