@@ -83,8 +83,8 @@ public sealed partial record ClueDataset(IReadOnlyList<string> Ids, Func<int, in
         }
         if (entries.Length == 0)
             throw new InputException(file, "names no studies");
-        if (entries.FirstOrDefault(e => e?.Id is null || e.Study is null || e.Findings is null || !SafeId().IsMatch(e.Id)) is { } bad)
-            throw new InputException(file, $"has a study without id, study and findings, or with an id that is no file name ('{bad.Id}')");
+        if (entries.Any(e => e?.Id is null || e.Study is null || e.Findings is null || !SafeId().IsMatch(e.Id)))
+            throw new InputException(file, "has a study without id, study and findings, or with an id that is no file name");
         if (entries.GroupBy(e => e.Id).FirstOrDefault(g => g.Count() > 1) is { } twice)
             throw new InputException(file, $"names study {twice.Key} twice");
         return entries;
