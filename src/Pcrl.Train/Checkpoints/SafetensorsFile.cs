@@ -1,7 +1,5 @@
 using System.Buffers.Binary;
 using System.IO.MemoryMappedFiles;
-using System.Numerics.Tensors;
-using System.Runtime.InteropServices;
 using System.Text.Json;
 using Pcrl.Runtime;
 
@@ -23,7 +21,7 @@ public sealed record SafetensorsEntry(string Name, string Type, long[] Shape, lo
 /// A safetensors file, memory-mapped. Everything the header claims is checked against the file's length on opening:
 /// a hostile header is refused before a byte of data is touched.
 /// </summary>
-public sealed unsafe class SafetensorsFile : IDisposable
+public sealed unsafe class SafetensorsFile : ITensorSource
 {
     private const long MaximumHeaderBytes = 100_000_000; // the limit of the reference implementation
     private readonly MemoryMappedFile _mapping;
@@ -117,7 +115,7 @@ public sealed unsafe class SafetensorsFile : IDisposable
     {
         string name = property.Name;
         string type = property.Value.GetProperty("dtype").GetString() ?? "";
-        int elementBytes = ElementBytes(type)
+        int elementBytes = ElementTypes.Size(type)
             ?? throw new InputException(path, $"tensor {name} has the unknown element type '{type}'");
         long[] shape = [.. property.Value.GetProperty("shape").EnumerateArray().Select(d => d.GetInt64())];
         var offsets = property.Value.GetProperty("data_offsets");
@@ -149,20 +147,17 @@ public sealed unsafe class SafetensorsFile : IDisposable
         }
     }
 
-    internal static int? ElementBytes(string type) => type switch
-    {
-        "F64" or "I64" => 8,
-        "F32" or "I32" => 4,
-        "F16" or "BF16" or "I16" => 2,
-        "I8" or "U8" or "BOOL" => 1,
-        _ => null,
-    };
-
     /// <summary>The entry of a tensor that must be there.</summary>
     /// <exception cref="InputException">No such tensor.</exception>
     public SafetensorsEntry Entry(string name) => _entries.TryGetValue(name, out var entry)
         ? entry
         : throw new InputException(Path, $"has no tensor {name}");
+
+    /// <inheritdoc/>
+    public IReadOnlyCollection<string> Names => _entries.Keys;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<long> Shape(string name) => Entry(name).Shape;
 
     /// <summary>The bytes of a tensor, in place. Valid until <see cref="Dispose"/>; at most 2 GiB at a time.</summary>
     public ReadOnlySpan<byte> Bytes(string name)
@@ -176,44 +171,17 @@ public sealed unsafe class SafetensorsFile : IDisposable
     public float[] ReadFloats(string name)
     {
         var entry = Entry(name);
-        var bytes = Bytes(name);
-        var values = new float[entry.ElementCount];
-        switch (entry.Type)
-        {
-            case "F32":
-                MemoryMarshal.Cast<byte, float>(bytes).CopyTo(values);
-                break;
-            case "F16":
-                TensorPrimitives.ConvertToSingle(MemoryMarshal.Cast<byte, Half>(bytes), values);
-                break;
-            case "BF16":
-                var halves = MemoryMarshal.Cast<byte, ushort>(bytes);
-                for (int i = 0; i < values.Length; i++)
-                    values[i] = BitConverter.UInt32BitsToSingle((uint)halves[i] << 16);
-                break;
-            case "F64":
-                TensorPrimitives.ConvertTruncating<double, float>(MemoryMarshal.Cast<byte, double>(bytes), values);
-                break;
-            default:
-                throw new InputException(Path, $"tensor {name} is {entry.Type}, floating-point was expected");
-        }
-        return values;
+        return ElementTypes.ToFloats(entry.Type, Bytes(name))
+            ?? throw new InputException(Path, $"tensor {name} is {entry.Type}, floating-point was expected");
     }
 
     /// <summary>An integer tensor (I64, I32, I16, I8, U8, BOOL) as 64-bit integers, row-major.</summary>
     /// <exception cref="InputException">Missing or not integer.</exception>
     public long[] ReadIntegers(string name)
     {
-        var bytes = Bytes(name);
-        return Entry(name).Type switch
-        {
-            "I64" => MemoryMarshal.Cast<byte, long>(bytes).ToArray(),
-            "I32" => Array.ConvertAll(MemoryMarshal.Cast<byte, int>(bytes).ToArray(), v => (long)v),
-            "I16" => Array.ConvertAll(MemoryMarshal.Cast<byte, short>(bytes).ToArray(), v => (long)v),
-            "I8" => Array.ConvertAll(MemoryMarshal.Cast<byte, sbyte>(bytes).ToArray(), v => (long)v),
-            "U8" or "BOOL" => Array.ConvertAll(bytes.ToArray(), v => (long)v),
-            var type => throw new InputException(Path, $"tensor {name} is {type}, integers were expected"),
-        };
+        var entry = Entry(name);
+        return ElementTypes.ToIntegers(entry.Type, Bytes(name))
+            ?? throw new InputException(Path, $"tensor {name} is {entry.Type}, integers were expected");
     }
 
     /// <inheritdoc/>

@@ -73,7 +73,7 @@ public sealed class SafetensorsWriter
             long offset = 0;
             foreach (var (name, type, shape, _) in _tensors)
             {
-                long bytes = shape.Aggregate(1L, (a, b) => a * b) * SafetensorsFile.ElementBytes(type)!.Value;
+                long bytes = shape.Aggregate(1L, (a, b) => a * b) * ElementTypes.Size(type)!.Value;
                 json.WriteStartObject(name);
                 json.WriteString("dtype", type);
                 json.WriteStartArray("shape");

@@ -27,20 +27,44 @@ public static class Weights
         weight.copy_(source);
     }
 
-    /// <summary>Fills <paramref name="weights"/> from a file that must hold each of them in its shape.</summary>
-    /// <exception cref="InputException">A weight is missing or has another shape.</exception>
-    public static void Load(SafetensorsFile file, IEnumerable<(string Name, Tensor Value)> weights)
+    /// <summary>
+    /// Fills <paramref name="weights"/> from a file that must hold each of them in its shape, and, apart from the names that
+    /// <paramref name="ignore"/> accepts, nothing else: a checkpoint of another architecture is told by what is missing and what is left over.
+    /// </summary>
+    /// <param name="file">Any checkpoint.</param>
+    /// <param name="weights">Weights by their own names.</param>
+    /// <param name="rename">The name a weight has in the file; none: its own.</param>
+    /// <param name="ignore">Names in the file that may be left over; none: all may.</param>
+    /// <exception cref="InputException">A weight is missing or has another shape, or something unexpected is left over.</exception>
+    public static void Load(
+        ITensorSource file, IEnumerable<(string Name, Tensor Value)> weights, Func<string, string>? rename = null, Func<string, bool>? ignore = null)
     {
-        foreach (var (name, value) in weights)
+        var wanted = weights.Select(w => (Name: rename?.Invoke(w.Name) ?? w.Name, w.Value)).ToList();
+        var present = file.Names.ToHashSet();
+        string[] missing = [.. wanted.Select(w => w.Name).Where(name => !present.Contains(name))];
+        present.ExceptWith(wanted.Select(w => w.Name));
+        string[] left = ignore is null ? [] : [.. present.Where(name => !ignore(name)).Order(StringComparer.Ordinal)];
+        if (missing.Length > 0 || left.Length > 0)
         {
-            if (!file.Entry(name).Shape.SequenceEqual(value.shape))
+            throw new InputException(file.Path, string.Join("; ", new[]
             {
-                throw new InputException(file.Path, $"tensor {name} has shape [{string.Join(", ", file.Entry(name).Shape)}], " +
+                missing.Length > 0 ? $"{missing.Length} of {wanted.Count} weights are missing: {Few(missing)}" : "",
+                left.Length > 0 ? $"{left.Length} are left over: {Few(left)}" : "",
+            }.Where(part => part.Length > 0)));
+        }
+        foreach (var (name, value) in wanted)
+        {
+            if (!file.Shape(name).SequenceEqual(value.shape))
+            {
+                throw new InputException(file.Path, $"tensor {name} has shape [{string.Join(", ", file.Shape(name))}], " +
                     $"the configuration asks for [{string.Join(", ", value.shape)}]");
             }
             Set(value, file.ReadFloats(name));
         }
     }
+
+    private static string Few(string[] names) =>
+        string.Join(", ", names.Take(3)) + (names.Length > 3 ? $" and {names.Length - 3} more" : "");
 
     /// <summary>Writes weights as F32, in the order given.</summary>
     /// <exception cref="InputException">The file cannot be written.</exception>

@@ -19,7 +19,7 @@ public sealed record SliceRaster(byte[] Lesions, byte[] Organs)
         var organs = new byte[lesions.Length];
         var lesionLabels = phantom.Truth.Lesions.Select(l => (Left: (byte)(1 + Label(l.Fact, Evaluation.Side.Left)),
             Right: (byte)(1 + Label(l.Fact, Evaluation.Side.Right)))).ToArray();
-        var (columns, rows) = Origins(phantom.Study, selection);
+        var (columns, rows) = Origins(phantom.Study, selection, Side);
         for (int i = 0; i < lesions.Length; i++)
         {
             int cell = i % (Side * Side), x = columns[cell], y = rows[cell];
@@ -38,7 +38,7 @@ public sealed record SliceRaster(byte[] Lesions, byte[] Organs)
     /// Which pixel of the scan each cell shows; −1 for none. Found by sending pictures of the coordinates down the same road as the slices, so that
     /// the raster follows whatever crop and scale is in force there.
     /// </summary>
-    private static (int[] Columns, int[] Rows) Origins(Study study, SliceSelection selection)
+    internal static (int[] Columns, int[] Rows) Origins(Study study, SliceSelection selection, int side)
     {
         var first = study.Slices[0];
         int size = first.Width;
@@ -50,7 +50,7 @@ public sealed record SliceRaster(byte[] Lesions, byte[] Organs)
                 pixels[i] = 1 + 253 * (coordinate(i) + 0.5f) / size;
             var ramp = study with { Unit = PixelUnit.Windowed, Slices = [first with { Pixels = pixels }] };
             var only = selection with { Slices = [selection.Slices[0] with { Slice = 0 }] };
-            float[] seen = SliceImages.Prepare(ramp, only, Side, WindowChoice.Brain);
+            float[] seen = SliceImages.Prepare(ramp, only, side, WindowChoice.Brain);
             return [.. seen.Select(v => v * 255 < 1 ? -1 : Math.Clamp((int)((v * 255 - 1) * size / 253), 0, size - 1))];
         }
         return (Origin(i => i % size), Origin(i => i / size));

@@ -1,0 +1,160 @@
+using System.Globalization;
+using System.Net;
+using System.Text;
+using Pcrl.Runtime;
+using Pcrl.Runtime.Studies;
+using SkiaSharp;
+
+namespace Pcrl.Train.Clues;
+
+/// <summary>
+/// Shows clues to the eye: the mask gallery of a study (the paper's Figure 4) and the report beside the retrieved masks (Figure 3), as PNG, and
+/// both in one HTML file that needs nothing else. Text stands only in the HTML: a picture would need a Chinese font on this machine.
+/// </summary>
+public static class CluePictures
+{
+    private const int Side = 192, Gap = 4;
+    private static readonly SKColor Background = new(24, 24, 28);
+
+    /// <summary>Writes <c>ID.gallery.png</c>, <c>ID.report.png</c> and <c>ID.report.html</c>.</summary>
+    /// <exception cref="InputException">The folder cannot be written.</exception>
+    public static void Write(ClueStudy study, StudyClues clues, string folder)
+    {
+        try
+        {
+            Directory.CreateDirectory(folder);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(folder, $"cannot be made ({e.Message})", e);
+        }
+        using var gallery = Gallery(study, clues);
+        using var found = Found(study, clues);
+        byte[] galleryPng = Png(gallery), foundPng = Png(found);
+        string Name(string suffix) => Path.Combine(folder, study.Id + suffix);
+        AtomicFile.Write(Name(".gallery.png"), stream => stream.Write(galleryPng));
+        AtomicFile.Write(Name(".report.png"), stream => stream.Write(foundPng));
+        AtomicFile.Write(Name(".report.html"), stream => stream.Write(Encoding.UTF8.GetBytes(Html(study, clues, galleryPng))));
+    }
+
+    /// <summary>A column per layer, skull base left; every mask of the gallery in a colour of its own, the largest below.</summary>
+    private static SKBitmap Gallery(ClueStudy study, StudyClues clues)
+    {
+        var sheet = new SKBitmap(SliceSelector.Layers * (Side + Gap) + Gap, SliceSelector.SlicesPerLayer * (Side + Gap) + Gap);
+        sheet.Erase(Background);
+        for (int s = 0; s < SliceSelector.Count; s++)
+        {
+            var masks = clues.Galleries[s].Select((_, m) => (clues.Mask(s, m), Colour(m, Math.Max(1, clues.Galleries[s].Count)))).ToList();
+            Draw(sheet, Gap + s / SliceSelector.SlicesPerLayer * (Side + Gap), Gap + s % SliceSelector.SlicesPerLayer * (Side + Gap), study, s, masks);
+        }
+        return sheet;
+    }
+
+    /// <summary>The slices on which entities were found, each mask in its entity's colour.</summary>
+    private static SKBitmap Found(ClueStudy study, StudyClues clues)
+    {
+        int[] slices = [.. clues.Entities.Where(e => e.Slice >= 0).Select(e => e.Slice).Distinct().Order()];
+        const int columns = 6;
+        int rows = Math.Max(1, (slices.Length + columns - 1) / columns);
+        var sheet = new SKBitmap(columns * (Side + Gap) + Gap, rows * (Side + Gap) + Gap);
+        sheet.Erase(Background);
+        for (int i = 0; i < slices.Length; i++)
+            Draw(sheet, Gap + i % columns * (Side + Gap), Gap + i / columns * (Side + Gap), study, slices[i], MasksOn(clues, slices[i]));
+        return sheet;
+    }
+
+    private static List<(RunLengthMask, SKColor)> MasksOn(StudyClues clues, int slice) =>
+        [.. clues.Entities.Select((e, i) => (Entity: e, Index: i)).Where(p => p.Entity.Slice == slice)
+            .Select(p => (clues.Mask(slice, p.Entity.Mask), Colour(p.Index, clues.Entities.Count)))];
+
+    /// <summary>Colours far apart on the circle of hues.</summary>
+    private static SKColor Colour(int index, int count) => SKColor.FromHsl(360f * index / count, 85, 60);
+
+    private static void Draw(SKBitmap sheet, int left, int top, ClueStudy study, int slice, List<(RunLengthMask Mask, SKColor Colour)> masks)
+    {
+        var grey = study.Slice(slice);
+        var decoded = masks.ConvertAll(m => (Mask: m.Mask.Decode(), m.Colour));
+        int side = study.ImageSize;
+        for (int y = 0; y < Side; y++)
+        {
+            for (int x = 0; x < Side; x++)
+            {
+                int at = y * side / Side * side + x * side / Side;
+                var pixel = new SKColor(grey[at], grey[at], grey[at]);
+                foreach (var (mask, colour) in decoded)
+                {
+                    if (mask[at])
+                        pixel = Mix(pixel, colour, IsEdge(mask, at, side) ? 0.9f : 0.3f);
+                }
+                sheet.SetPixel(left + x, top + y, pixel);
+            }
+        }
+    }
+
+    private static bool IsEdge(bool[] mask, int at, int side)
+    {
+        int x = at % side, y = at / side;
+        return x == 0 || y == 0 || x == side - 1 || y == side - 1 || !mask[at - 1] || !mask[at + 1] || !mask[at - side] || !mask[at + side];
+    }
+
+    private static SKColor Mix(SKColor below, SKColor above, float share)
+    {
+        byte Channel(byte a, byte b) => (byte)(a + (b - a) * share);
+        return new SKColor(Channel(below.Red, above.Red), Channel(below.Green, above.Green), Channel(below.Blue, above.Blue));
+    }
+
+    private static byte[] Png(SKBitmap bitmap)
+    {
+        using var data = bitmap.Encode(SKEncodedImageFormat.Png, 100);
+        return data.ToArray();
+    }
+
+    private static string Html(ClueStudy study, StudyClues clues, byte[] gallery)
+    {
+        var html = new StringBuilder();
+        string Css(int index) => $"hsl({(360.0 * index / Math.Max(1, clues.Entities.Count)).ToString("0", CultureInfo.InvariantCulture)} 85% 60%)";
+        html.Append($$"""
+            <!DOCTYPE html><html lang="zh"><head><meta charset="utf-8"><title>{{WebUtility.HtmlEncode(study.Id)}}</title><style>
+            body{background:#18181c;color:#e4e4e8;font:16px/1.7 sans-serif;max-width:1180px;margin:2em auto;padding:0 1em}
+            b{font-weight:600}figure{display:inline-block;margin:0 8px 8px 0;vertical-align:top;max-width:220px}
+            figcaption{font-size:13px}img{max-width:100%;image-rendering:pixelated}.note{color:#98989f;font-size:13px}
+            </style></head><body><h1>{{WebUtility.HtmlEncode(study.Id)}}</h1>
+            <p class="note">Masks retrieved automatically, unverified; not for diagnosis.</p><h2>Findings</h2><p>
+            """);
+        foreach (var (clause, end) in FindingsText.Split(clues.Theme))
+            html.Append(Coloured(clause, clues, Css)).Append(end);
+        html.Append("</p><h2>Entities on their slices</h2>");
+        foreach (int slice in clues.Entities.Where(e => e.Slice >= 0).Select(e => e.Slice).Distinct().Order())
+        {
+            using var picture = new SKBitmap(Side, Side);
+            Draw(picture, 0, 0, study, slice, MasksOn(clues, slice));
+            var names = clues.Entities.Select((e, i) => (e, i)).Where(p => p.e.Slice == slice)
+                .Select(p => $"<b style=\"color:{Css(p.i)}\">{WebUtility.HtmlEncode(p.e.Entity)}</b>");
+            html.Append($"<figure><img src=\"data:image/png;base64,{Convert.ToBase64String(Png(picture))}\" alt=\"slice {slice}\">")
+                .Append($"<figcaption>slice {slice}: {string.Join(" ", names)}</figcaption></figure>");
+        }
+        var without = clues.Entities.Where(e => e.Slice < 0).Select(e => WebUtility.HtmlEncode(e.Entity)).ToList();
+        if (without.Count > 0)
+            html.Append($"<p class=\"note\">No mask: {string.Join(" ", without)}</p>");
+        return html.Append($"<h2>Gallery</h2><img src=\"data:image/png;base64,{Convert.ToBase64String(gallery)}\" alt=\"mask gallery\"></body></html>\n").ToString();
+    }
+
+    /// <summary>A clause with the names of its entities in their colours.</summary>
+    private static string Coloured(string clause, StudyClues clues, Func<int, string> css)
+    {
+        var html = new StringBuilder();
+        var names = clues.Entities.Select((e, i) => (e.Entity, Index: i)).OrderByDescending(p => p.Entity.Length).ToList();
+        for (int at = 0; at < clause.Length;)
+        {
+            var (entity, index) = names.FirstOrDefault(p => string.CompareOrdinal(clause, at, p.Entity, 0, p.Entity.Length) == 0);
+            if (entity is null)
+            {
+                html.Append(WebUtility.HtmlEncode(clause[at++].ToString()));
+                continue;
+            }
+            html.Append($"<b style=\"color:{css(index)}\">{WebUtility.HtmlEncode(entity)}</b>");
+            at += entity.Length;
+        }
+        return html.ToString();
+    }
+}

@@ -1,0 +1,100 @@
+using System.Globalization;
+using Pcrl.Runtime.Studies;
+using Pcrl.Train.Data;
+using Pcrl.Train.Fitting;
+
+namespace Pcrl.Train.Clues;
+
+/// <summary>How good clues are against the true masks of phantoms.</summary>
+/// <param name="Things">Organs and lesions larger than 1 % of their slice.</param>
+/// <param name="MeanBestIou">Mean over them of the best IoU among all automatic masks of the slice.</param>
+/// <param name="MeanBestGalleryIou">The same among the five masks of the gallery only.</param>
+/// <param name="LesionIou">Mean best IoU over the lesions alone; NaN without any.</param>
+/// <param name="Retrievals">Entities named in the findings and drawn in the phantom.</param>
+/// <param name="Overlapping">Share of them whose mask touches the entity.</param>
+/// <param name="Fitting">Share of them whose mask lies in the entity with at least a quarter of its pixels, or covers a quarter of the entity.</param>
+/// <param name="Chance">What a random mask of the entity's gallery would reach in <paramref name="Overlapping"/>.</param>
+/// <param name="ChanceFitting">The same in <paramref name="Fitting"/>.</param>
+public sealed record ClueReport(
+    int Things, double MeanBestIou, double MeanBestGalleryIou, double LesionIou,
+    int Retrievals, double Overlapping, double Fitting, double Chance, double ChanceFitting)
+{
+    /// <summary>Share of a slice above which a thing counts.</summary>
+    private const double SmallestShare = 0.01;
+
+    /// <summary>Measures on phantoms that the models have not seen.</summary>
+    public static ClueReport Measure(
+        ClueMaker maker, ulong firstSeed, int count, PhantomOptions options, int imageSize, IProgress<StageProgress> progress, CancellationToken cancellation)
+    {
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        List<double> best = [], bestInGallery = [], lesions = [];
+        List<(bool Overlaps, bool Fits)> found = [];
+        List<(double Overlaps, double Fits)> chance = [];
+        for (int i = 0; i < count; i++)
+        {
+            var truth = PhantomClueStudy.Create(firstSeed + (ulong)i, options, imageSize);
+            var masks = maker.Segment(truth.Study, cancellation);
+            var decoded = Array.ConvertAll(masks, slice => slice.Select(m => m.Mask.Decode()).ToList());
+            var galleries = Array.ConvertAll(masks, slice => MaskGallery.Select(slice).Select(m => m.Mask.Decode()).ToList());
+            for (int s = 0; s < masks.Length; s++)
+            {
+                foreach (var thing in truth.Things(s, (int)Math.Ceiling(SmallestShare * imageSize * imageSize)))
+                {
+                    double iou = decoded[s].Select(m => Iou(m, thing.Mask)).DefaultIfEmpty(0).Max();
+                    best.Add(iou);
+                    bestInGallery.Add(galleries[s].Select(m => Iou(m, thing.Mask)).DefaultIfEmpty(0).Max());
+                    if (thing.IsLesion)
+                        lesions.Add(iou);
+                }
+            }
+            var clues = maker.Make(truth.Study, masks, cancellation);
+            foreach (var entity in clues.Entities.Where(e => e.Slice >= 0 && PhantomClueStudy.OrgansOf(e.Entity).Count > 0))
+            {
+                found.Add(Overlap(clues.Mask(entity.Slice, entity.Mask).Decode(), truth.EntityMask(entity.Entity, entity.Slice)));
+                var all = ClueVocabulary.Default.LayersOf(entity.Entity)
+                    .SelectMany(l => Enumerable.Range(l * SliceSelector.SlicesPerLayer, SliceSelector.SlicesPerLayer))
+                    .SelectMany(s => galleries[s].Select(m => Overlap(m, truth.EntityMask(entity.Entity, s)))).ToList();
+                chance.Add((all.Average(o => o.Overlaps ? 1.0 : 0), all.Average(o => o.Fits ? 1.0 : 0)));
+            }
+            progress.Report(new StageProgress("measure", i + 1, count, "phantoms", clock.Elapsed, null));
+        }
+        static double Mean(IEnumerable<double> values) => values.DefaultIfEmpty(double.NaN).Average();
+        return new ClueReport(best.Count, Mean(best), Mean(bestInGallery), Mean(lesions), found.Count,
+            Mean(found.Select(f => f.Overlaps ? 1.0 : 0)), Mean(found.Select(f => f.Fits ? 1.0 : 0)), Mean(chance.Select(c => c.Overlaps)), Mean(chance.Select(c => c.Fits)));
+    }
+
+    /// <summary>The figures as lines of text.</summary>
+    public string Table() => string.Create(CultureInfo.InvariantCulture, $"""
+        organs and lesions above 1 % of the slice   {Things}
+        mean best IoU, all automatic masks          {MeanBestIou:0.000}
+        mean best IoU, gallery of {MaskGallery.Size} masks           {MeanBestGalleryIou:0.000}
+        mean best IoU, lesions only                 {LesionIou:0.000}
+        entities retrieved                          {Retrievals}
+        mask overlaps the entity                    {Overlapping:0.0 %}  (a random mask {Chance:0.0 %})
+        mask is a quarter of it or in it            {Fitting:0.0 %}  (a random mask {ChanceFitting:0.0 %})
+
+        """);
+
+    private static double Iou(bool[] a, bool[] b)
+    {
+        int both = 0, either = 0;
+        for (int i = 0; i < a.Length; i++)
+        {
+            both += a[i] & b[i] ? 1 : 0;
+            either += a[i] | b[i] ? 1 : 0;
+        }
+        return either == 0 ? 0 : (double)both / either;
+    }
+
+    private static (bool Overlaps, bool Fits) Overlap(bool[] mask, bool[] entity)
+    {
+        int both = 0, inMask = 0, inEntity = 0;
+        for (int i = 0; i < mask.Length; i++)
+        {
+            both += mask[i] & entity[i] ? 1 : 0;
+            inMask += mask[i] ? 1 : 0;
+            inEntity += entity[i] ? 1 : 0;
+        }
+        return (both > 0, both > 0 && (4 * both >= inMask || 4 * both >= inEntity));
+    }
+}

@@ -1,0 +1,92 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Pcrl.Runtime;
+
+namespace Pcrl.Train.Clues;
+
+/// <summary>One of the eight anatomical layers, caudal to cranial.</summary>
+/// <param name="Name">Chinese name of the level.</param>
+/// <param name="Entities">Entities that a radiologist looks for at this level.</param>
+public sealed record ClueLayer(string Name, IReadOnlyList<string> Entities);
+
+/// <summary>
+/// The lists behind the clues (reference.md §4): layers and their entities, English names, words that end a clause's interest, typing errors.
+/// They are data: <see cref="Default"/> is the embedded <c>clues.json</c>, a user's own file has the same form.
+/// </summary>
+public sealed record ClueVocabulary
+{
+    private static readonly JsonSerializerOptions Form = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.CamelCase,
+        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+    };
+
+    /// <summary>The embedded lists.</summary>
+    public static ClueVocabulary Default { get; } = LoadEmbedded();
+
+    /// <summary>Layers, caudal to cranial.</summary>
+    public required IReadOnlyList<ClueLayer> Layers { get; init; }
+
+    /// <summary>English name of every entity, for the image-text scorer.</summary>
+    public required IReadOnlyDictionary<string, string> English { get; init; }
+
+    /// <summary>The sentence that a masked slice is scored against; <c>{0}</c> is the English name.</summary>
+    public required string ImagePrompt { get; init; }
+
+    /// <summary>Words for organs outside the head: a clause with one of them is dropped.</summary>
+    public required IReadOnlyList<string> OutsideHead { get; init; }
+
+    /// <summary>Pairs (typed, meant), applied in order.</summary>
+    public required IReadOnlyList<IReadOnlyList<string>> Corrections { get; init; }
+
+    /// <summary>Openings such as <c>头颅CT平扫：</c> that say nothing about the picture; longer ones first.</summary>
+    public required IReadOnlyList<string> Headings { get; init; }
+
+    /// <summary>Simplified form of the traditional characters that occur in findings.</summary>
+    public required IReadOnlyDictionary<string, string> Simplified { get; init; }
+
+    /// <summary>All entities once, in the order in which the layers name them first.</summary>
+    [JsonIgnore]
+    public IReadOnlyList<string> Entities => field ??= [.. Layers.SelectMany(l => l.Entities).Distinct()];
+
+    /// <summary>Layers (0 = caudal) at which an entity is looked for.</summary>
+    public IEnumerable<int> LayersOf(string entity) => Enumerable.Range(0, Layers.Count).Where(l => Layers[l].Entities.Contains(entity));
+
+    /// <summary>The sentence for one entity, e.g. "A CT image contain Thalamus".</summary>
+    public string PromptFor(string entity) => string.Format(null, ImagePrompt, English[entity]);
+
+    /// <summary>Reads a vocabulary of the user's own.</summary>
+    /// <exception cref="InputException">Unreadable, not this form, or an entity without an English name.</exception>
+    public static ClueVocabulary Load(string path)
+    {
+        try
+        {
+            return Check(path, JsonSerializer.Deserialize<ClueVocabulary>(File.ReadAllBytes(path), Form));
+        }
+        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(path, $"is not a usable clue vocabulary ({e.Message})", e);
+        }
+    }
+
+    private static ClueVocabulary LoadEmbedded()
+    {
+        using var stream = typeof(ClueVocabulary).Assembly.GetManifestResourceStream("Pcrl.Train.clues.json")!;
+        return Check("clues.json", JsonSerializer.Deserialize<ClueVocabulary>(stream, Form));
+    }
+
+    private static ClueVocabulary Check(string path, ClueVocabulary? read)
+    {
+        if (read is null || read.Layers.Count == 0)
+            throw new InputException(path, "names no layers");
+        if (read.Entities.FirstOrDefault(e => e.Length == 0 || !read.English.ContainsKey(e)) is { } nameless)
+            throw new InputException(path, $"has no English name for the entity '{nameless}'");
+        if (read.Corrections.Any(pair => pair.Count != 2 || pair[0].Length == 0))
+            throw new InputException(path, "has a correction that is not a pair");
+        if (read.Simplified.Any(pair => pair.Key.Length != 1 || pair.Value.Length != 1))
+            throw new InputException(path, "maps a traditional form that is not one character");
+        if (!read.ImagePrompt.Contains("{0}"))
+            throw new InputException(path, "has an image prompt without {0}");
+        return read;
+    }
+}

@@ -1,0 +1,138 @@
+using System.Diagnostics;
+using System.Text.Json;
+using Pcrl.Runtime;
+using Pcrl.Runtime.Studies;
+using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Data;
+using Pcrl.Train.Fitting;
+using Pcrl.Train.Models.Clip;
+using Pcrl.Train.Models.Sam;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pcrl.Train.Clues;
+
+/// <summary>How the small segmenter and the small image-text model are made from phantoms.</summary>
+public sealed record MiniCluesConfig
+{
+    /// <summary>Side of the slices.</summary>
+    public int ImageSize { get; init; } = 96;
+
+    /// <summary>Phantoms to learn from.</summary>
+    public int Phantoms { get; init; } = 48;
+
+    /// <summary>Seed of the first of them.</summary>
+    public ulong PhantomSeed { get; init; } = 5_000_000;
+
+    /// <summary>How the phantoms are made.</summary>
+    public PhantomOptions Phantom { get; init; } = new() { Difficulty = 0.3f };
+
+    /// <summary>Things smaller than this share of a slice are not learned from.</summary>
+    public double SmallestShare { get; init; } = 0.004;
+
+    /// <summary>The segmenter.</summary>
+    public SamConfig Sam { get; init; } = new()
+    {
+        ImageSize = 96, PatchSize = 8, EmbedDim = 96, Depth = 4, NumHeads = 4, MlpRatio = 3, WindowSize = 6, GlobalAttnIndexes = [1, 3],
+        PromptEmbedDim = 64, MaskInChans = 16, DecoderMlpDim = 128, DecoderHeads = 8, IouHidden = 64,
+    };
+
+    /// <summary>Optimisation of the segmenter; the batch counts slices.</summary>
+    public FitConfig SamFit { get; init; } = new() { Steps = 900, Batch = 4, LearningRate = 1.5e-3, WeightDecay = 0.01 };
+
+    /// <summary>Prompts per slice and step.</summary>
+    public int Prompts { get; init; } = 8;
+
+    /// <summary>The image-text model.</summary>
+    public ClipConfig Clip { get; init; } = new()
+    {
+        ImageSize = 64, PatchSize = 8, VisionWidth = 128, VisionLayers = 3, VisionHeads = 2, VocabSize = 258, ContextLength = 64,
+        TextWidth = 64, TextLayers = 1, TextHeads = 1, ProjectionDim = 64,
+    };
+
+    /// <summary>Optimisation of the image-text model; the batch counts masked slices.</summary>
+    public FitConfig ClipFit { get; init; } = new() { Steps = 400, Batch = 48, LearningRate = 1.5e-3, WeightDecay = 0.01 };
+
+    /// <summary>Settings of the mask generator that suit the small segmenter.</summary>
+    public SamGeneratorConfig Generator { get; init; } = new()
+    {
+        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.6, StabilityScoreThresh = 0.8, BoxNmsThresh = 0.7, MinMaskRegionArea = 8,
+    };
+
+    /// <summary>Seed of weights and sampling.</summary>
+    public int Seed { get; init; } = 1;
+}
+
+/// <summary>Teaches a small Segment Anything and a small CLIP on phantoms, from nothing, with the classes of the full-size ones.</summary>
+public static class MiniClues
+{
+    /// <summary>Weights of the segmenter inside a folder of mini models.</summary>
+    public static string SamFile(string folder) => Path.Combine(folder, "sam.safetensors");
+
+    /// <summary>Folder of the image-text model inside a folder of mini models.</summary>
+    public static string ClipFolder(string folder) => Path.Combine(folder, "clip");
+
+    /// <summary>Trains both models and writes them; the image-text model last, so that a folder with it is whole.</summary>
+    /// <exception cref="InputException">The folder cannot be written.</exception>
+    public static void Train(string folder, MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
+    {
+        try
+        {
+            Directory.CreateDirectory(ClipFolder(folder));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(folder, $"cannot be made ({e.Message})", e);
+        }
+        var studies = MakePhantoms(config, progress, cancellation);
+        random.manual_seed(config.Seed);
+        using (var sam = new SamModel(config.Sam))
+        {
+            MiniSam.Fit(sam, Things(studies, config), config, progress, cancellation);
+            Weights.Save(SamFile(folder), Weights.Of(sam));
+        }
+        using var clip = new ClipModel(config.Clip);
+        WriteVocabulary(ClipFolder(folder));
+        MiniClip.Fit(clip, ClipScorer.ReadVocabulary(ClipFolder(folder)), Things(studies, config), config, progress, cancellation);
+        Weights.Save(Path.Combine(ClipFolder(folder), "model.safetensors"), Weights.Of(clip));
+    }
+
+    private static List<PhantomClueStudy> MakePhantoms(MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
+    {
+        var clock = Stopwatch.StartNew();
+        var studies = new PhantomClueStudy[config.Phantoms];
+        int done = 0;
+        Parallel.For(0, studies.Length, new ParallelOptions { MaxDegreeOfParallelism = get_num_threads(), CancellationToken = cancellation }, i =>
+        {
+            studies[i] = PhantomClueStudy.Create(config.PhantomSeed + (ulong)i, config.Phantom, config.ImageSize);
+            lock (studies)
+                progress.Report(new StageProgress("phantoms", ++done, studies.Length, "studies", clock.Elapsed, null));
+        });
+        return [.. studies];
+    }
+
+    /// <summary>A slice with at least one thing on it.</summary>
+    internal sealed record TrainingSlice(int Layer, byte[] Pixels, IReadOnlyList<PhantomThing> Things);
+
+    private static List<TrainingSlice> Things(List<PhantomClueStudy> studies, MiniCluesConfig config)
+    {
+        int smallest = (int)(config.SmallestShare * config.ImageSize * config.ImageSize);
+        return [.. studies.SelectMany(study => Enumerable.Range(0, SliceSelector.Count).Select(s => new TrainingSlice(
+            s / SliceSelector.SlicesPerLayer, study.Study.Slice(s).ToArray(), [.. study.Things(s, smallest)]))).Where(s => s.Things.Count > 0)];
+    }
+
+    /// <summary>A byte-pair vocabulary of single letters: CLIP's form without merges.</summary>
+    private static void WriteVocabulary(string folder)
+    {
+        var tokens = new Dictionary<string, int>();
+        foreach (string end in new[] { "", "</w>" })
+        {
+            for (int c = 0; c < 128; c++)
+                tokens[(c > ' ' && c < 127 ? ((char)c).ToString() : $"<{c}>") + end] = tokens.Count;
+        }
+        tokens["<|startoftext|>"] = tokens.Count;
+        tokens["<|endoftext|>"] = tokens.Count;
+        AtomicFile.Write(Path.Combine(folder, "vocab.json"), stream => JsonSerializer.Serialize(stream, tokens));
+        AtomicFile.Write(Path.Combine(folder, "merges.txt"), stream => stream.Write("#version: 0.2\n"u8));
+    }
+}

@@ -1,0 +1,78 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+using static TorchSharp.torch.nn;
+
+namespace Pcrl.Train.Models.Sam;
+
+/// <summary>Turns an image embedding and prompts into masks with predicted IoU; parameter names are the checkpoints'.</summary>
+public sealed class SamMaskDecoder : Module
+{
+    /// <summary>Masks of different extent that answer one ambiguous prompt.</summary>
+    public const int Multimasks = 3;
+
+    private readonly TwoWayTransformer transformer;
+    private readonly Embedding iou_token, mask_tokens;
+    private readonly Module<Tensor, Tensor> output_upscaling;
+    private readonly ModuleList<Perceptron> output_hypernetworks_mlps;
+    private readonly Perceptron iou_prediction_head;
+
+    /// <summary>Builds the decoder with random weights.</summary>
+    public SamMaskDecoder(SamConfig config)
+        : base(nameof(SamMaskDecoder))
+    {
+        int width = config.PromptEmbedDim;
+        const int tokens = Multimasks + 1;
+        transformer = new TwoWayTransformer(config);
+        iou_token = Embedding(1, width);
+        mask_tokens = Embedding(tokens, width);
+        output_upscaling = Sequential(
+            ("0", ConvTranspose2d(width, width / 4, 2, 2)), ("1", new LayerNorm2d(width / 4)), ("2", GELU()),
+            ("3", ConvTranspose2d(width / 4, width / 8, 2, 2)), ("4", GELU()));
+        output_hypernetworks_mlps = new ModuleList<Perceptron>([.. Enumerable.Range(0, tokens).Select(_ => new Perceptron(width, width, width / 8))]);
+        iou_prediction_head = new Perceptron(width, config.IouHidden, tokens);
+        RegisterComponents();
+    }
+
+    /// <summary>Low-resolution mask logits [N, M, 4g, 4g] and predicted IoU [N, M]; M is 3, or 1 without <paramref name="multimask"/>.</summary>
+    /// <param name="image">[1, D, g, g] for all prompts, or [N, D, g, g].</param>
+    /// <param name="positions">[1, D, g, g].</param>
+    /// <param name="sparse">[N, tokens, D].</param>
+    /// <param name="dense">[1 or N, D, g, g].</param>
+    /// <param name="multimask">Three masks for an ambiguous prompt rather than one.</param>
+    public (Tensor Masks, Tensor Iou) Forward(Tensor image, Tensor positions, Tensor sparse, Tensor dense, bool multimask)
+    {
+        using var scope = NewDisposeScope();
+        long count = sparse.shape[0], width = image.shape[1], grid = image.shape[2];
+        var tokens = cat([iou_token.weight!, mask_tokens.weight!]).unsqueeze(0).expand(count, -1, -1);
+        var (queries, keys) = transformer.Forward((image + dense).expand(count, -1, -1, -1), positions, cat([tokens, sparse], dim: 1));
+        var upscaled = output_upscaling.forward(keys.transpose(1, 2).reshape(count, width, grid, grid)); // [N, D/8, 4g, 4g]
+        long side = upscaled.shape[2];
+        int first = multimask ? 1 : 0, masks = multimask ? Multimasks : 1;
+        var weights = stack([.. Enumerable.Range(first, masks).Select(i => output_hypernetworks_mlps[i].forward(queries.select(1, 1 + i)))], dim: 1);
+        var logits = weights.bmm(upscaled.flatten(2)).view(count, masks, side, side);
+        var iou = iou_prediction_head.forward(queries.select(1, 0)).narrow(1, first, masks);
+        return (logits.MoveToOuterDisposeScope(), iou.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>Three linear layers with ReLU between.</summary>
+    private sealed class Perceptron : Module<Tensor, Tensor>
+    {
+        private readonly ModuleList<Module<Tensor, Tensor>> layers;
+
+        public Perceptron(int inputs, int hidden, int outputs)
+            : base(nameof(Perceptron))
+        {
+            layers = new ModuleList<Module<Tensor, Tensor>>(Linear(inputs, hidden), Linear(hidden, hidden), Linear(hidden, outputs));
+            RegisterComponents();
+        }
+
+        public override Tensor forward(Tensor x)
+        {
+            using var scope = NewDisposeScope();
+            x = functional.relu(layers[0].forward(x));
+            x = functional.relu(layers[1].forward(x));
+            return layers[2].forward(x).MoveToOuterDisposeScope();
+        }
+    }
+}
