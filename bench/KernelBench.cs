@@ -15,19 +15,20 @@ internal static class KernelBench
         var device = Options.Device();
         var threads = Options.Threads();
         var seed = Options.Seed();
+        var processorTime = Options.ProcessorTime();
         var json = Options.Json();
         var filter = new Option<string>("--filter") { Description = "only cases whose name contains this", DefaultValueFactory = _ => "" };
-        var command = new Command("kernels", "Times every operator case on one device and compares it with the reference.") { device, threads, seed, filter, json };
+        var command = new Command("kernels", "Times every operator case on one device and compares it with the reference.") { device, threads, seed, filter, processorTime, json };
         command.SetAction((parsed, cancellation) =>
         {
             using var opened = Device.Open(parsed.GetValue(device), parsed.GetValue(threads));
-            Run(opened, parsed.GetValue(seed), parsed.GetValue(filter)!, parsed.GetValue(json), cancellation);
+            Run(opened, parsed.GetValue(seed), parsed.GetValue(filter)!, parsed.GetValue(processorTime), parsed.GetValue(json), cancellation);
             return Task.FromResult(0);
         });
         return command;
     }
 
-    private static void Run(Device device, int seed, string filter, bool json, CancellationToken cancellation)
+    private static void Run(Device device, int seed, string filter, bool processorTime, bool json, CancellationToken cancellation)
     {
         var conditions = Conditions.Of(device, seed);
         double? peak = device.Kind == DeviceKind.Cpu ? FmaPeak.Measure(device.Threads) : null;
@@ -35,14 +36,14 @@ internal static class KernelBench
         {
             Console.WriteLine(conditions.Markdown);
             if (peak is { } measured)
-                Console.WriteLine($"Measured multiply-add peak: {measured:0} GFLOP/s\n");
+                Console.WriteLine($"Measured multiply-add peak: {measured:0} GFLOP/s. {(processorTime ? "Processor time." : "Wall time.")}\n");
             Console.WriteLine("| case | input | ms | GFLOP/s | % of peak | max relative error |\n|---|---|---:|---:|---:|---:|");
         }
         var rows = new List<Row>();
         foreach (var opCase in OpCase.All.Where(c => c.Name.Contains(filter, StringComparison.OrdinalIgnoreCase)))
         {
             cancellation.ThrowIfCancellationRequested();
-            var row = Measure(device, opCase, seed, peak);
+            var row = Measure(device, opCase, seed, peak, processorTime);
             rows.Add(row);
             if (!json)
                 Console.WriteLine($"| {row.Name} | {row.Input} | {row.Milliseconds:0.000} | {row.GflopPerSecond:0.0} | {row.PercentOfPeak:0} | {row.RelativeError:0.0e+0} |");
@@ -51,7 +52,7 @@ internal static class KernelBench
             Console.WriteLine(JsonSerializer.Serialize(new { conditions, peak_gflops = peak, cases = rows }, Json.Readable));
     }
 
-    private static Row Measure(Device device, OpCase opCase, int seed, double? peak)
+    private static Row Measure(Device device, OpCase opCase, int seed, double? peak, bool processorTime)
     {
         var data = opCase.Data(seed);
         using var layer = device.Prepare(opCase.Operator, opCase.Input, data.Weight, data.Bias);
@@ -60,7 +61,7 @@ internal static class KernelBench
         using var residual = opCase.Residual ? device.NewTensor(layer.Output) : null;
         input.Write(data.X);
         residual?.Write(data.Residual);
-        double seconds = Timing.Median(() => layer.Run(input, output, residual), device);
+        double seconds = Timing.Median(() => layer.Run(input, output, residual), device, processorTime);
         double rate = opCase.Flops / seconds / 1e9;
         return new(opCase.Name, opCase.Operator.GetType().Name, opCase.Input.ToString(), seconds * 1e3, rate, rate / peak * 100,
             opCase.RelativeError(data, output.ToArray(), samples: 5000, seed));

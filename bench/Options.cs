@@ -12,5 +12,7 @@ internal static class Options
 
     public static Option<int> Seed() => new("--seed") { Description = "seed of weights and inputs", DefaultValueFactory = _ => 1 };
 
+    public static Option<bool> ProcessorTime() => new("--processor-time") { Description = "processor time in place of wall time, for busy machines; use it with --threads 1" };
+
     public static Option<bool> Json() => new("--json") { Description = "JSON in place of markdown" };
 }

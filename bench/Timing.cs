@@ -11,25 +11,28 @@ internal static class Timing
     private const double ShortestRound = 0.02;
 
     /// <summary>Median over seven rounds of the seconds of one call; a round repeats the call until it lasts long enough to be measured.</summary>
-    public static double Median(Action action, Device device)
+    public static double Median(Action action, Device device, bool processorTime)
     {
         action();
         device.Synchronize();
         int calls = 1;
         double seconds;
-        while ((seconds = Round(action, device, calls)) < ShortestRound)
+        while ((seconds = Round(action, device, calls, processorTime)) < ShortestRound)
             calls = seconds < ShortestRound / 10 ? calls * 8 : calls * 2;
-        double[] rounds = [.. Enumerable.Range(0, Rounds).Select(_ => Round(action, device, calls) / calls).Order()];
+        double[] rounds = [.. Enumerable.Range(0, Rounds).Select(_ => Round(action, device, calls, processorTime) / calls).Order()];
         return rounds[Rounds / 2];
     }
 
-    private static double Round(Action action, Device device, int calls)
+    /// <summary>Wall time, or the processor time of all threads of this process, since some moment.</summary>
+    public static TimeSpan Now(bool processorTime) => processorTime ? Environment.CpuUsage.TotalTime : Stopwatch.GetElapsedTime(0);
+
+    private static double Round(Action action, Device device, int calls, bool processorTime)
     {
-        long start = Stopwatch.GetTimestamp();
+        var start = Now(processorTime);
         for (int i = 0; i < calls; i++)
             action();
         device.Synchronize();
-        return Stopwatch.GetElapsedTime(start).TotalSeconds;
+        return (Now(processorTime) - start).TotalSeconds;
     }
 }
 

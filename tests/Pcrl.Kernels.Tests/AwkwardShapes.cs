@@ -30,7 +30,7 @@ internal static class AwkwardShapes
         Size Both(Func<int> draw) => random.Next(3) == 0 ? new Size(draw(), draw()) : (Size)draw();
 
         var input = new Shape(Pick(1, 1, 2, 3), Pick(1, 2, 3, 5, 7, 8, 13), Pick(1, 2, 3, 4, 6, 7, 9, 17), Channels());
-        switch (random.Next(8))
+        switch (random.Next(10))
         {
             case 0:
                 return (new ConvTranspose2d(input.C, Channels(), Both(() => Pick(1, 2, 3))) { Stride = Both(() => Pick(1, 2, 3)), Padding = Pick(0, 0, 1), Relu = random.Next(2) == 0 }, input);
@@ -46,6 +46,15 @@ internal static class AwkwardShapes
                 return (new Conv2d(groups * 4, groups * Pick(1, 3, 17), 3) { Groups = groups, Padding = 1, Stride = Pick(1, 2) }, input with { C = groups * 4 });
             case 5: // what residual networks are made of
                 return (new Conv2d(input.C, Channels(), 3) { Padding = 1, Stride = Pick(1, 1, 2), Relu = true }, input);
+            case 6: // what Winograd's way is taken for, at every size of image and padding
+                input = input with { C = Pick(32, 48, 64) };
+                return (new Conv2d(input.C, Pick(32, 64), 3) { Padding = Both(() => Pick(0, 1, 1, 2)), Relu = random.Next(2) == 0 }, input);
+            case 7: // few channels: kernel rows read as one
+                input = input with { C = Pick(1, 2, 3, 4) };
+                return (new Conv2d(input.C, Channels(), Both(() => Pick(2, 3, 5, 7)))
+                {
+                    Stride = Both(() => Pick(1, 2, 3)), Padding = Both(() => Pick(0, 1, 2, 3)), Dilation = new Size(Pick(1, 2), 1), Relu = random.Next(2) == 0,
+                }, input);
             default:
                 return (new Conv2d(input.C, Channels(), Both(() => Pick(1, 1, 2, 3, 5, 7)))
                 {

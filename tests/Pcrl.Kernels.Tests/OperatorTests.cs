@@ -1,4 +1,5 @@
 using Pcrl.Kernels.Convolution;
+using Pcrl.Kernels.Cpu;
 using Pcrl.Kernels.Pooling;
 
 namespace Pcrl.Kernels.Tests;
@@ -68,6 +69,33 @@ public sealed class OperatorTests(Backends backends) : IClassFixture<Backends>
         }
     }
 
+    [Theory]
+    [InlineData(512)]
+    [InlineData(256)]
+    public void Winograd_is_taken_where_it_fits_and_spreads_no_poison_beyond_the_tiles_that_read_it(int vectorBits)
+    {
+        using var device = new CpuDevice(threads: 2, vectorBits);
+        var op = new Conv2d(32, 32, 3) { Padding = 1, Relu = true };
+        var shape = new Shape(1, 13, 14, 32);
+        var opCase = new OpCase("winograd", op, shape);
+        var data = opCase.Data(seed: 6);
+        using var layer = device.Prepare(op, shape, data.Weight, data.Bias);
+        Assert.IsType<CpuWinograd>(layer);
+        const int Y = 5, X = 6;
+        float[] clean = data.Run(device, op, shape);
+        data.X[(Y * shape.W + X) * shape.C + 9] = float.NaN;
+        float[] got = data.Run(device, op, shape);
+        for (int y = 0; y < shape.H; y++)
+            for (int x = 0; x < shape.W; x++)
+            {
+                var pixel = got.AsSpan((y * shape.W + x) * 32, 32);
+                if (Math.Abs(y - Y) <= 1 && Math.Abs(x - X) <= 1)
+                    Assert.All(pixel.ToArray(), v => Assert.True(float.IsNaN(v)));
+                else if (Math.Abs(y - Y) > 5 || Math.Abs(x - X) > 5)
+                    Assert.Equal(clean.AsSpan((y * shape.W + x) * 32, 32), pixel);
+            }
+    }
+
     [Fact]
     public void The_residual_may_be_the_output_itself()
     {
@@ -134,12 +162,15 @@ public sealed class OperatorTests(Backends backends) : IClassFixture<Backends>
         Assert.Throws<ArgumentException>(() => BatchNorm.Fold(weight, bias, gamma, beta, mean.AsSpan(1), variance));
     }
 
-    [Fact]
-    public void Running_a_layer_allocates_nothing()
+    [Theory]
+    [InlineData(3)] // kernel rows read as one
+    [InlineData(16)] // direct
+    [InlineData(32)] // Winograd
+    public void Running_a_layer_allocates_nothing(int inChannels)
     {
         using var device = Device.Open(DeviceKind.Cpu, threads: 2);
-        var op = new Conv2d(16, 32, 3) { Padding = 1 };
-        var shape = new Shape(2, 9, 9, 16);
+        var op = new Conv2d(inChannels, 32, 3) { Padding = 1 };
+        var shape = new Shape(2, 9, 9, inChannels);
         using var layer = device.Prepare(op, shape, new float[op.WeightCount]);
         using var pool = device.Prepare(new AdaptiveAvgPool2d(3), layer.Output);
         using var x = device.NewTensor(shape);

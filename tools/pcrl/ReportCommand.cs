@@ -56,6 +56,8 @@ internal static class ReportCommand
         bool json, string? output, CancellationToken cancellation)
     {
         var clock = Stopwatch.StartNew();
+        if (output is not null && Path.GetDirectoryName(Path.GetFullPath(output)) is { } parent && !Directory.Exists(parent))
+            throw new InputException(output, "cannot be written: its folder does not exist"); // said before the work, not after it
         // Loading the model and reading the study need nothing of each other.
         var reading = Task.Run(() => Reporter.Read(path, cancellation), cancellation);
         using var reporter = Reporter.Open(bundle, options, cancellation);

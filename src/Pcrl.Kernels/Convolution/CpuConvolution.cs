@@ -12,6 +12,12 @@ internal sealed unsafe class CpuConvolution : Layer
     /// <summary>Tiles per block: as many rows as share one pass of a weight panel through the second-level cache.</summary>
     private const int TilesPerBlock = 16;
 
+    /// <summary>Weights up to this size stay in the second-level cache.</summary>
+    private const long ResidentBytes = 384 << 10;
+
+    /// <summary>Up to so many input channels kernel rows are read as one.</summary>
+    private const int FewChannels = 8;
+
     private readonly CpuDevice _device;
     private readonly int _groups;
     private readonly WeightOrder _order;
@@ -21,15 +27,23 @@ internal sealed unsafe class CpuConvolution : Layer
     private readonly Part[] _parts;
     private readonly NativeBuffer _zeros; // what a tap in the padding reads
     private readonly Action<int, int> _work;
+    private readonly long _ahead; // see TileJob
+
+    private readonly Shape _source; // of the pixels that the gathers count
+    private readonly NativeBuffer? _padded; // the input with its padding, where kernel rows are read as one
+    private readonly Action<int, int> _pad;
 
     private float* _input;
     private float* _output;
     private float* _residual;
 
     private CpuConvolution(CpuDevice device, Operator op, Shape input, Gather[] gathers, int groups, WeightOrder order, bool relu,
-        ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
+        ReadOnlySpan<float> weight, ReadOnlySpan<float> bias, Shape? padded = null)
         : base(device, op, input)
     {
+        _source = padded ?? input;
+        _padded = padded is { } shape ? new NativeBuffer(shape.Count * sizeof(float)) : null;
+        _pad = Pad;
         _device = device;
         _groups = groups;
         _order = order;
@@ -37,6 +51,7 @@ internal sealed unsafe class CpuConvolution : Layer
         _gathers = gathers;
         _zeros = new NativeBuffer(order.Depth * sizeof(float));
         _work = Work;
+        _ahead = op is Conv2d conv ? (long)Tile.Rows(device.VectorBits) * conv.Stride.W * input.C : 0; // true within a row of pixels
         int tileColumns = Tile.Columns(device.VectorBits);
         _weights = new PackedWeights[gathers.Length * groups];
         int groupWeights = weight.Length / groups;
@@ -50,7 +65,9 @@ internal sealed unsafe class CpuConvolution : Layer
     }
 
     public static CpuConvolution Create(CpuDevice device, Conv2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) =>
-        new(device, op, input, Gather.Of(op, input), op.Groups, WeightOrder.Of(op), op.Relu, weight, bias);
+        op is { Groups: 1, In: <= FewChannels, Kernel.W: > 1, Dilation.W: 1 }
+            ? CreateByRows(device, op, input, weight, bias)
+            : new(device, op, input, Gather.Of(op, input), op.Groups, WeightOrder.Of(op), op.Relu, weight, bias);
 
     public static CpuConvolution Create(CpuDevice device, ConvTranspose2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) =>
         new(device, op, input, Gather.Of(op, input), groups: 1, WeightOrder.Of(op), op.Relu, weight, bias);
@@ -58,8 +75,32 @@ internal sealed unsafe class CpuConvolution : Layer
     public static CpuConvolution Create(CpuDevice device, Linear op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) =>
         new(device, op, input, Gather.Of(op.AsConvolution, input), groups: 1, WeightOrder.Of(op.AsConvolution), op.Relu, weight, bias);
 
+    /// <summary>
+    /// With few channels a tap is too short a run. In an input that has its padding in memory the pixels under a kernel row lie side by side:
+    /// a kernel of H × 1 taps with W times the channels.
+    /// </summary>
+    private static CpuConvolution CreateByRows(CpuDevice device, Conv2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
+    {
+        var (kernelH, kernelW) = (op.Kernel.H, op.Kernel.W);
+        var padded = new Shape(input.N, input.H + 2 * op.Padding.H, input.W + 2 * op.Padding.W, input.C);
+        var gather = Gather.Of(op with { Padding = 0 }, padded)[0];
+        var source = new int[kernelH * gather.Rows];
+        for (int i = 0; i < kernelH; i++)
+            gather.Source.AsSpan(i * kernelW * gather.Rows, gather.Rows).CopyTo(source.AsSpan(i * gather.Rows));
+        int depth = kernelW * op.In;
+        var byRows = new float[weight.Length]; // [out, kernel W, in, kernel H]
+        for (int at = 0, column = 0; column < op.Out; column++)
+            for (int j = 0; j < kernelW; j++)
+                for (int k = 0; k < op.In; k++)
+                    for (int i = 0; i < kernelH; i++)
+                        byRows[at++] = weight[((column * op.In + k) * kernelH + i) * kernelW + j];
+        return new(device, op, input, [new Gather { Taps = [.. Enumerable.Range(0, kernelH)], Source = source, Target = gather.Target }], groups: 1,
+            new WeightOrder(depth, op.Out, DepthStride: kernelH, ColumnStride: depth * kernelH), op.Relu, byRows, bias, padded);
+    }
+
     public override void Dispose()
     {
+        _padded?.Dispose();
         foreach (var weights in _weights)
             weights.Dispose();
         _zeros.Dispose();
@@ -70,7 +111,21 @@ internal sealed unsafe class CpuConvolution : Layer
         _input = ((CpuTensor)input).Data;
         _output = ((CpuTensor)output).Data;
         _residual = residual is CpuTensor added ? added.Data : null;
+        if (_padded is not null)
+        {
+            _device.Team.Run(Input.N * Input.H, _pad);
+            _input = _padded.Floats;
+        }
         _device.Team.Run(_parts.Length, _work);
+    }
+
+    /// <summary>Copies one row of an image to where it lies between the padding.</summary>
+    private void Pad(int part, int worker)
+    {
+        var (image, y) = Math.DivRem(part, Input.H);
+        int top = (_source.H - Input.H) / 2, left = (_source.W - Input.W) / 2, row = Input.W * Input.C;
+        float* to = _padded!.Floats + image * _source.ImageCount + ((long)(y + top) * _source.W + left) * Input.C;
+        new ReadOnlySpan<float>(_input + (long)part * row, row).CopyTo(new Span<float>(to, row));
     }
 
     /// <summary>Cuts the work into parts: blocks of rows, and also runs of panels where there are too few blocks to keep every thread busy.</summary>
@@ -106,21 +161,26 @@ internal sealed unsafe class CpuConvolution : Layer
         float** source = (float**)(target + padded);
         Resolve(gather, part, padded, source, target);
         var job = new TileJob { SourceStride = padded, Taps = taps, Depth = _order.Depth, Relu = _relu };
-        for (int panel = part.FirstPanel; panel < part.EndPanel; panel++)
-        {
-            int firstColumn = panel * tileColumns, columns = Math.Min(tileColumns, _order.Columns - firstColumn);
-            long column = (long)part.Group * _order.Columns + firstColumn;
-            job.Weight = weights.Panel(panel);
-            job.Bias = weights.Bias(panel);
-            job.Output = _output + column;
-            job.Residual = _residual == null ? null : _residual + column;
-            for (int row = 0; row < part.Rows; row += tileRows)
+        // Either all panels stay in the second-level cache while the rows go by and are written whole, or all rows of the part do.
+        bool rowsOutside = weights.Panels * weights.PanelSize * sizeof(float) <= ResidentBytes;
+        int outerStep = rowsOutside ? tileRows : part.Rows;
+        for (int outer = 0; outer < part.Rows; outer += outerStep)
+            for (int panel = part.FirstPanel; panel < part.EndPanel; panel++)
             {
-                job.Source = source + row;
-                job.Target = target + row;
-                Tile.Run(_device.VectorBits, job, Math.Min(tileRows, part.Rows - row), columns);
+                int firstColumn = panel * tileColumns, columns = Math.Min(tileColumns, _order.Columns - firstColumn);
+                long column = (long)part.Group * _order.Columns + firstColumn;
+                job.Weight = weights.Panel(panel);
+                job.Bias = weights.Bias(panel);
+                job.Output = _output + column;
+                job.Residual = _residual == null ? null : _residual + column;
+                job.Ahead = panel == part.FirstPanel ? _ahead : 0;
+                for (int row = outer, end = Math.Min(part.Rows, outer + outerStep); row < end; row += tileRows)
+                {
+                    job.Source = source + row;
+                    job.Target = target + row;
+                    Tile.Run(_device.VectorBits, job, Math.Min(tileRows, part.Rows - row), columns);
+                }
             }
-        }
     }
 
     /// <summary>Turns the gather's pixel numbers into addresses for the rows of one part; rows beyond its end repeat the last one.</summary>
@@ -134,11 +194,11 @@ internal sealed unsafe class CpuConvolution : Layer
         float* zeros = _zeros.Floats;
         for (int r = 0; r < padded; r++)
         {
-            float* pixels = channels + image * Input.ImageCount;
+            float* pixels = channels + image * _source.ImageCount;
             for (int tap = 0; tap < taps; tap++)
             {
                 int pixel = gather.Source[tap * rows + row];
-                source[tap * padded + r] = pixel < 0 ? zeros : pixels + (long)pixel * Input.C;
+                source[tap * padded + r] = pixel < 0 ? zeros : pixels + (long)pixel * _source.C;
             }
             target[r] = image * Output.ImageCount + (long)gather.Target[row] * Output.C;
             if (r + 1 < part.Rows && ++row == rows)

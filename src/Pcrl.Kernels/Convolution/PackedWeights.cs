@@ -28,7 +28,7 @@ internal readonly record struct WeightOrder(int Depth, int Columns, int DepthStr
 
 /// <summary>
 /// Weights of one gather in the order the tile kernels read them: panels of <see cref="PanelWidth"/> output channels,
-/// each [taps, input channels, panel width], the last one filled up with zeros. The bias is filled up alike.
+/// each [taps, input channels, panel width] or [input channels, taps, panel width], the last one filled up with zeros. The bias is filled up alike.
 /// </summary>
 internal sealed unsafe class PackedWeights : IDisposable
 {
@@ -40,8 +40,10 @@ internal sealed unsafe class PackedWeights : IDisposable
     /// <param name="order">Where the operator keeps its weights.</param>
     /// <param name="weight">Weights of one group.</param>
     /// <param name="bias">[output channels] or empty.</param>
+    /// <param name="tapsTogether">The second of the two orders.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public PackedWeights(int panelWidth, ReadOnlySpan<int> taps, WeightOrder order, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
+    public PackedWeights(int panelWidth, ReadOnlySpan<int> taps, WeightOrder order, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias,
+        bool tapsTogether = false)
     {
         int columns = order.Columns, depth = order.Depth;
         PanelWidth = panelWidth;
@@ -53,9 +55,10 @@ internal sealed unsafe class PackedWeights : IDisposable
         for (int column = 0; column < columns; column++)
         {
             float* panel = _weight.Floats + column / panelWidth * PanelSize + column % panelWidth;
-            foreach (int tap in taps)
-                for (int k = 0; k < depth; k++, panel += panelWidth)
-                    *panel = weight[order.Index(tap, k, column)];
+            long tapStep = (long)panelWidth * (tapsTogether ? 1 : depth), depthStep = (long)panelWidth * (tapsTogether ? taps.Length : 1);
+            for (int tap = 0; tap < taps.Length; tap++)
+                for (int k = 0; k < depth; k++)
+                    panel[tap * tapStep + k * depthStep] = weight[order.Index(taps[tap], k, column)];
         }
     }
 

@@ -17,6 +17,9 @@ internal unsafe struct TileJob
     /// <summary>Input channels per tap.</summary>
     public int Depth;
 
+    /// <summary>Floats from a row's channels to those that the next tile will read in its place, to be fetched meanwhile; 0 if that is not known.</summary>
+    public long Ahead;
+
     /// <summary>Packed weights of the panel.</summary>
     public float* Weight;
 
@@ -83,7 +86,8 @@ internal static unsafe class Tile
             }
     }
 
-    private static void Full(int vectorBits, in TileJob job)
+    /// <summary>Computes a full tile.</summary>
+    public static void Full(int vectorBits, in TileJob job)
     {
         if (vectorBits == 512)
             Tile512.Run(job);

@@ -9,7 +9,7 @@ internal sealed class CpuDevice : Device
 {
     public const int MaximumThreads = 1024;
 
-    private readonly NativeBuffer?[] _scratch;
+    private readonly NativeBuffer?[] _scratch; // one per worker, then the shared one
 
     /// <param name="threads">0 for one per core.</param>
     /// <param name="vectorBits">512 or 256, 0 for the widest that the processor does in hardware. Tests choose it.</param>
@@ -19,7 +19,7 @@ internal sealed class CpuDevice : Device
     {
         VectorBits = vectorBits;
         Team = new ThreadTeam(threads);
-        _scratch = new NativeBuffer?[threads];
+        _scratch = new NativeBuffer?[threads + 1];
     }
 
     public int VectorBits { get; }
@@ -38,6 +38,9 @@ internal sealed class CpuDevice : Device
         return scratch.Address;
     }
 
+    /// <summary>Memory that all workers see, valid until the next layer asks for it.</summary>
+    public unsafe void* SharedScratch(long bytes) => Scratch(Threads, bytes);
+
     public override Tensor NewTensor(Shape shape) => new CpuTensor(this, shape);
 
     public override void Synchronize()
@@ -53,6 +56,7 @@ internal sealed class CpuDevice : Device
 
     private protected override Layer Create(Operator op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) => op switch
     {
+        Conv2d conv when CpuWinograd.Fits(this, conv, conv.OutputShape(input)) => new CpuWinograd(this, conv, input, weight, bias),
         Conv2d conv => CpuConvolution.Create(this, conv, input, weight, bias),
         ConvTranspose2d conv => CpuConvolution.Create(this, conv, input, weight, bias),
         Linear linear => CpuConvolution.Create(this, linear, input, weight, bias),

@@ -10,7 +10,7 @@ namespace Pcrl.Runtime.Bundles;
 /// A GGUF file (version 3, little-endian), memory-mapped. The whole header is checked against the file's length on opening, so
 /// that a hostile file is refused before it costs memory or reaches native code. Not to be used after <see cref="Dispose"/>.
 /// </summary>
-public sealed unsafe class GgufFile : IDisposable
+public sealed unsafe partial class GgufFile : IDisposable
 {
     private readonly MemoryMappedFile _mapping;
     private readonly MemoryMappedViewAccessor _view;
@@ -150,6 +150,25 @@ public sealed unsafe class GgufFile : IDisposable
             throw new InputException(Path, $"tensor {name} is {tensor.Type}, F32 was expected");
         return MemoryMarshal.Cast<byte, float>(BytesAt(tensor.Offset, tensor.ByteCount));
     }
+
+    /// <summary>
+    /// Says that a tensor has been read for now: its pages need not stay in this process's memory. They come back from the file when it is read again.
+    /// </summary>
+    public void Release(string name)
+    {
+        if (!OperatingSystem.IsLinux())
+            return;
+        const int DontNeed = 4; // MADV_DONTNEED
+        var tensor = Tensor(name);
+        nuint page = (nuint)Environment.SystemPageSize, first = (nuint)(_start + tensor.Offset), end = first + (nuint)tensor.ByteCount;
+        first = (first + page - 1) / page * page; // only pages that hold nothing else
+        end = end / page * page;
+        if (end > first)
+            _ = Advise(first, end - first, DontNeed);
+    }
+
+    [LibraryImport("libc", EntryPoint = "madvise")]
+    private static partial int Advise(nuint start, nuint length, int advice);
 
     /// <summary>The raw bytes of one row (innermost dimension) of a tensor, in place; rows are counted over all outer dimensions.</summary>
     public ReadOnlySpan<byte> RowBytes(GgufTensor tensor, long row)

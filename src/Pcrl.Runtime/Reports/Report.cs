@@ -29,6 +29,9 @@ public sealed record Report
     /// <summary>Files of the study that were not used, and why.</summary>
     public required IReadOnlyList<Studies.SetAside> SetAside { get; init; }
 
+    /// <summary>What the reader put right without being told to.</summary>
+    public required IReadOnlyList<string> Notes { get; init; }
+
     /// <summary>Rows of visual tokens that entered the LLM.</summary>
     public required int VisualTokens { get; init; }
 

@@ -39,6 +39,7 @@ public sealed record PreparedStudy(Study Study, SliceSelection Selection, float[
 /// </summary>
 public sealed class Reporter : IDisposable
 {
+    private const int MostThreads = 256;
     private readonly Bundle _bundle;
     private readonly Device _device;
     private readonly VisualEncoder _encoder;
@@ -64,6 +65,8 @@ public sealed class Reporter : IDisposable
     /// <exception cref="InputException">The bundle is incomplete, damaged, or does not fit together.</exception>
     public static Reporter Open(string bundleFolder, ReporterOptions options, CancellationToken cancellation = default)
     {
+        if (options.Threads is < 0 or > MostThreads)
+            throw new InputException("threads", $"must be between 0 and {MostThreads}, is {options.Threads}");
         var clock = Stopwatch.StartNew();
         var bundle = Bundle.Open(bundleFolder, cancellation);
         var manifest = bundle.Manifest;
@@ -131,6 +134,7 @@ public sealed class Reporter : IDisposable
             Model = Manifest.Model,
             Slices = [.. study.Selection.Slices.Select(s => new ReportSlice(s.Index, s.Source, s.Layer, s.Level, s.Reason))],
             SetAside = study.Study.SetAside,
+            Notes = study.Study.Notes,
             VisualTokens = summary!.VisualTokens,
             PromptTokens = summary.PromptTokens,
             GeneratedTokens = summary.GeneratedTokens,

@@ -91,13 +91,19 @@ public sealed class VisualEncoder : IDisposable
         lock (_oneAtATime)
         {
             Trunk.RunGrey(slices, cancellation);
-            _branches.Run(cancellation);
-            _tokens.Read(tokens);
-            if (masks.IsEmpty)
-                return;
-            _maskLogits!.Read(masks);
-            TensorPrimitives.Sigmoid(masks, masks);
+            RunBranches(tokens, masks, cancellation);
         }
+    }
+
+    /// <summary>What follows the trunk. The benchmark times it by itself.</summary>
+    internal void RunBranches(Span<float> tokens, Span<float> masks, CancellationToken cancellation)
+    {
+        _branches.Run(cancellation);
+        _tokens.Read(tokens);
+        if (masks.IsEmpty)
+            return;
+        _maskLogits!.Read(masks);
+        TensorPrimitives.Sigmoid(masks, masks);
     }
 
     /// <summary>Frees weights and activations.</summary>

@@ -11,15 +11,19 @@ public static class VisualGguf
 
     /// <summary>Builds the encoder; the weights are packed while they are read, and the file is closed again.</summary>
     /// <exception cref="InputException">No such file, another architecture, or a weight that is missing or of another shape than <paramref name="config"/> says.</exception>
-    public static VisualEncoder Load(string path, VisualConfig config, Device device)
+    public static VisualEncoder Load(string path, VisualConfig config, Device device, int slices = 24)
     {
         using var file = GgufFile.Open(path);
         if (file.GetString("general.architecture") is var architecture && architecture != Architecture)
             throw new InputException(path, $"holds a model of architecture '{architecture}', '{Architecture}' was expected");
-        return new VisualEncoder(config, Read, device);
+        string? previous = null;
+        return new VisualEncoder(config, Read, device, slices: slices);
 
         ReadOnlySpan<float> Read(string name, ReadOnlySpan<int> shape)
         {
+            if (previous is not null)
+                file.Release(previous); // packed by now: else the weights would be in memory twice
+            previous = name;
             var tensor = file.Tensor(name);
             if (!tensor.Shape.SequenceEqual(shape.ToArray().Select(d => (long)d)))
                 throw new InputException(path, $"tensor {name} has shape [{string.Join(", ", tensor.Shape)}], [{string.Join(", ", shape.ToArray())}] was expected");

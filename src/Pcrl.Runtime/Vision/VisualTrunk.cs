@@ -112,9 +112,13 @@ public sealed class VisualTrunk : IDisposable
         int channels = _config.Mean.Count;
         for (int c = 0; c < channels; c++)
         {
-            float mean = _config.Mean[c], std = _config.Std[c];
-            for (int i = 0; i < grey.Length; i++)
-                images[i * channels + c] = (grey[i] - mean) / std;
+            float scale = 1 / _config.Std[c], shift = -_config.Mean[c] / _config.Std[c];
+            int at = c;
+            foreach (float value in grey)
+            {
+                images[at] = float.FusedMultiplyAdd(value, scale, shift);
+                at += channels;
+            }
         }
     }
 

@@ -1,0 +1,143 @@
+using System.CommandLine;
+using System.Diagnostics;
+using System.Numerics.Tensors;
+using System.Runtime;
+using System.Text.Json;
+using Pcrl.Kernels;
+using Pcrl.Runtime.Bundles;
+using Pcrl.Runtime.Vision;
+
+namespace Pcrl.Bench;
+
+/// <summary><c>encoder</c>: the whole visual path at full size against ONNX Runtime, turn by turn in one process.</summary>
+internal static class EncoderBench
+{
+    private const int ScalingSlices = 4;
+
+    /// <summary>Seconds of one round.</summary>
+    private sealed record Round(double Trunk, double Whole, double OnnxTrunk, double OnnxWhole);
+
+    public static Command Command()
+    {
+        var device = Options.Device();
+        var threads = Options.Threads();
+        var seed = Options.Seed();
+        var json = Options.Json();
+        var rounds = new Option<int>("--rounds") { Description = "timed rounds; the median counts", DefaultValueFactory = _ => 7 };
+        var slices = new Option<int>("--slices") { Description = "slices of the study", DefaultValueFactory = _ => 24 };
+        var batch = new Option<int>("--onnx-batch") { Description = "slices that ONNX Runtime gets at once", DefaultValueFactory = _ => 1 };
+        var processorTime = Options.ProcessorTime();
+        var command = new Command("encoder", "Times the visual path at full size (ResNet101 at 512x512, local branch, projectors) against ONNX Runtime with the same weights.")
+        {
+            device, threads, seed, rounds, slices, batch, processorTime, json,
+        };
+        command.SetAction((parsed, cancellation) =>
+        {
+            using var opened = Device.Open(parsed.GetValue(device), parsed.GetValue(threads));
+            Run(opened, parsed.GetValue(seed), parsed.GetValue(rounds), parsed.GetValue(slices), parsed.GetValue(batch),
+                parsed.GetValue(processorTime), parsed.GetValue(json), cancellation);
+            return Task.FromResult(0);
+        });
+        return command;
+    }
+
+    private static void Run(Device device, int seed, int rounds, int slices, int batch, bool processorTime, bool json, CancellationToken cancellation)
+    {
+        var config = new VisualConfig();
+        var conditions = Conditions.Of(device, seed);
+        string folder = Directory.CreateTempSubdirectory("pcrl-bench-").FullName;
+        try
+        {
+            string path = Path.Combine(folder, "visual.gguf");
+            SeededWeights.Save(path, config, seed);
+            GC.Collect(2, GCCollectionMode.Aggressive);
+            var random = new Random(seed);
+            float[] study = [.. Enumerable.Range(0, slices * config.ImageSize * config.ImageSize).Select(_ => random.NextSingle())];
+
+            ProcessMemory.ForgetPeak();
+            using var encoder = VisualGguf.Load(path, config, device, slices);
+            var tokens = new float[encoder.TokenCount * config.TokenWidth];
+            encoder.Encode(study, tokens, [], cancellation);
+            long peak = ProcessMemory.Peak();
+
+            using var file = GgufFile.Open(path);
+            using var onnx = new OnnxEncoder(config, (name, _) => file.Floats(name), study, batch, device.Threads);
+            onnx.RunTrunk();
+            onnx.RunBranches();
+            double agreement = LowestCosine(tokens, [.. onnx.Local, .. onnx.Global], config.TokenWidth);
+
+            double Seconds(Action action) => EncoderBench.Seconds(action, device, processorTime);
+            var results = new List<Round>();
+            for (int i = 0; i < rounds; i++)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                double trunk = Seconds(() => encoder.Trunk.RunGrey(study, cancellation));
+                double branches = Seconds(() => encoder.RunBranches(tokens, [], cancellation));
+                double onnxTrunk = Seconds(onnx.RunTrunk), onnxBranches = Seconds(onnx.RunBranches);
+                results.Add(new(trunk, trunk + branches, onnxTrunk, onnxTrunk + onnxBranches));
+            }
+            double? scaling = device.Kind == DeviceKind.Cpu && device.Threads > 1 ? Scaling(path, config, device, study, rounds) : null;
+            Print(conditions, results, peak, agreement, scaling, slices, batch, processorTime, json);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static void Print(Conditions conditions, List<Round> rounds, long peak, double agreement, double? scaling, int slices, int batch,
+        bool processorTime, bool json)
+    {
+        double Median(Func<Round, double> of) => rounds.Select(of).Order().ElementAt(rounds.Count / 2);
+        double trunk = Median(r => r.Trunk), whole = Median(r => r.Whole), onnxTrunk = Median(r => r.OnnxTrunk), onnxWhole = Median(r => r.OnnxWhole);
+        // Turn by turn: what slows the machine down slows both, so the ratio is taken within each round.
+        double trunkSpeedup = Median(r => r.OnnxTrunk / r.Trunk), speedup = Median(r => r.OnnxWhole / r.Whole);
+        if (json)
+        {
+            Console.WriteLine(JsonSerializer.Serialize(new
+            {
+                conditions, slices, onnxBatch = batch, processorTime, speedupVsOnnxruntime = speedup, trunkSpeedupVsOnnxruntime = trunkSpeedup,
+                seconds = new { trunk, whole, onnxTrunk, onnxWhole }, rounds, peakMib = peak >> 20, lowestTokenCosine = agreement, scaling,
+            }, Json.Readable));
+            return;
+        }
+        Console.WriteLine(conditions.Markdown);
+        Console.WriteLine($"{slices} slices of 512x512, median of {rounds.Count} rounds; ONNX Runtime gets {batch} at once. {(processorTime ? "Processor time." : "Wall time.")}\n");
+        Console.WriteLine("| part | Pcrl s | ONNX Runtime s | times as fast | lowest | highest |\n|---|---:|---:|---:|---:|---:|");
+        Console.WriteLine($"| trunk | {trunk:0.00} | {onnxTrunk:0.00} | {trunkSpeedup:0.00} | {rounds.Min(r => r.OnnxTrunk / r.Trunk):0.00} | {rounds.Max(r => r.OnnxTrunk / r.Trunk):0.00} |");
+        Console.WriteLine($"| whole encoder | {whole:0.00} | {onnxWhole:0.00} | {speedup:0.00} | {rounds.Min(r => r.OnnxWhole / r.Whole):0.00} | {rounds.Max(r => r.OnnxWhole / r.Whole):0.00} |");
+        Console.WriteLine($"\nLowest cosine between the tokens of both: {agreement:0.0000000}  \nPeak memory of loading and encoding: {peak >> 20} MiB");
+        if (scaling is { } ratio)
+            Console.WriteLine($"Trunk, {ScalingSlices} slices: all threads {ratio:0.00} times as fast as one");
+    }
+
+    /// <summary>How much faster the device's threads are than one.</summary>
+    private static double Scaling(string path, VisualConfig config, Device device, float[] study, int rounds)
+    {
+        using var file = GgufFile.Open(path);
+        using var single = Device.Open(DeviceKind.Cpu, threads: 1);
+        using var alone = new VisualTrunk(config, (name, _) => file.Floats(name), single, ScalingSlices);
+        using var together = new VisualTrunk(config, (name, _) => file.Floats(name), device, ScalingSlices);
+        float[] images = study[..(ScalingSlices * config.ImageSize * config.ImageSize)];
+        alone.RunGrey(images);
+        together.RunGrey(images);
+        double[] ratios = [.. Enumerable.Range(0, rounds).Select(_ => Seconds(() => alone.RunGrey(images), single, processorTime: false) / Seconds(() => together.RunGrey(images), device, processorTime: false)).Order()];
+        return ratios[rounds / 2];
+    }
+
+    private static double LowestCosine(ReadOnlySpan<float> ours, ReadOnlySpan<float> theirs, int width)
+    {
+        double lowest = 1;
+        for (int at = 0; at < ours.Length; at += width)
+            lowest = Math.Min(lowest, TensorPrimitives.CosineSimilarity(ours.Slice(at, width), theirs.Slice(at, width)));
+        return lowest;
+    }
+
+    private static double Seconds(Action action, Device device, bool processorTime)
+    {
+        var start = Timing.Now(processorTime);
+        action();
+        device.Synchronize();
+        return (Timing.Now(processorTime) - start).TotalSeconds;
+    }
+}
