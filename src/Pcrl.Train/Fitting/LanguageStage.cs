@@ -60,7 +60,7 @@ internal sealed class LanguageStage
     }
 
     /// <summary>What stands in for the visual tokens: [B, slots, D].</summary>
-    private Tensor Prefix(Llama llama, int[][][] phrases, Random random)
+    internal Tensor Prefix(Llama llama, int[][][] phrases, Random random)
     {
         int vocabulary = llama.Config.VocabSize;
         // Every slot is a mixture of token embeddings, so the whole prefix is one product of weights and the embedding table.

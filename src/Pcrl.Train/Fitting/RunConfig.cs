@@ -66,7 +66,7 @@ public sealed record TrunkFitConfig : FitConfig
     /// </summary>
     public bool Bfloat16 { get; init; }
 
-    /// <summary>How far slices are turned, moved and scaled before the trunk sees them: 0 not at all, 1 as much as heads lie differently.</summary>
+    /// <summary>How far slices are turned, moved, rewindowed and made noisy before the trunk sees them; 0: not at all (see <see cref="Data.SliceAugmentation"/>).</summary>
     public float Augmentation { get; init; } = 1;
 }
 

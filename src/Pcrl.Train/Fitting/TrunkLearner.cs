@@ -44,10 +44,11 @@ internal sealed class TrunkLearner : IDisposable
     }
 
     /// <summary>The loss of chosen slices.</summary>
-    public Tensor Loss(IReadOnlyList<TrainingStudy> studies, (int, int)[] picks, SliceAugmentation.Move[] moves, ScalarType type)
+    public Tensor Loss(TrunkFitConfig fit, IReadOnlyList<TrainingStudy> studies, (int, int)[] picks, Random random)
     {
-        var slices = SliceAugmentation.Apply(Slices(studies, picks, _model.Shape.Visual.ImageSize), moves);
-        var stages = _model.TrunkStages(slices, type);
+        var moves = picks.Select(_ => SliceAugmentation.Move.Draw(random, fit.Augmentation)).ToArray();
+        var slices = SliceAugmentation.Apply(Slices(studies, picks, _model.Shape.Visual.ImageSize), moves, fit.Augmentation);
+        var stages = _model.TrunkStages(slices, fit.Bfloat16 ? ScalarType.BFloat16 : ScalarType.Float32);
         var targets = TrunkTargets.All;
         var (last, early) = (stages[^1].permute(0, 2, 3, 1), stages[^2].permute(0, 2, 3, 1)); // [N, h, w, C]
         var (lesions, _) = targets.OfCells(studies, picks, moves, (int)last.shape[1]);

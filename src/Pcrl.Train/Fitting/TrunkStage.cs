@@ -1,7 +1,6 @@
 using Pcrl.Train.Data;
 using Pcrl.Train.Models;
 using Pcrl.Train.Torch;
-using static TorchSharp.torch;
 
 namespace Pcrl.Train.Fitting;
 
@@ -39,15 +38,13 @@ internal static class TrunkStage
         var first = new TrunkLearner(model);
         TrunkLearner[] learners = [first, .. Enumerable.Range(1, workers.Count - 1).Select(_ => first.Replicate())];
         Random[] randoms = [.. learners.Select((_, i) => new Random(seed + i))];
-        var type = fit.Bfloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
         try
         {
             return FitLoop.Run("trunk", fit, workers, [.. learners.Select(l => l.Parameters)], worker =>
             {
                 var random = randoms[worker];
                 var picks = Enumerable.Range(0, FitLoop.Share(fit, workers)).Select(i => Pick(i, random)).ToArray();
-                var moves = picks.Select(_ => SliceAugmentation.Move.Draw(random, fit.Augmentation)).ToArray();
-                return learners[worker].Loss(studies, picks, moves, type);
+                return learners[worker].Loss(fit, studies, picks, random);
             }, progress, cancellation);
         }
         finally
