@@ -2,6 +2,7 @@ using Microsoft.ML.Tokenizers;
 using Pcrl.Train.Data;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Models.Clip;
+using Pcrl.Train.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -26,7 +27,8 @@ internal static class MiniClip
         var scorer = new ClipScorer(clip, tokenizer); // not disposed of: the model stays the caller's
         var random = new Random(config.Seed + 1);
         clip.train();
-        FitLoop.Run("retrieve", config.ClipFit, [.. clip.parameters()], _ =>
+        using var workers = new Workers(1);
+        FitLoop.Run("retrieve", config.ClipFit, workers, [[.. clip.parameters()]], _ =>
         {
             using var scope = NewDisposeScope();
             var pictures = new List<byte[]>();

@@ -1,5 +1,6 @@
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Models.Sam;
+using Pcrl.Train.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -14,7 +15,8 @@ internal static class MiniSam
         var random = new Random(config.Seed);
         var positions = sam.PromptEncoder.DensePositions().DetachFromDisposeScope();
         sam.train();
-        FitLoop.Run("segment", config.SamFit, [.. sam.parameters()], _ => Loss(sam, slices, config, positions, random), progress, cancellation);
+        using var workers = new Workers(1);
+        FitLoop.Run("segment", config.SamFit, workers, [[.. sam.parameters()]], _ => Loss(sam, slices, config, positions, random), progress, cancellation);
         sam.eval();
         positions.Dispose();
     }
