@@ -15,6 +15,9 @@ internal sealed unsafe class CpuConvolution : Layer
     /// <summary>Weights up to this size stay in the second-level cache.</summary>
     private const long ResidentBytes = 384 << 10;
 
+    /// <summary>Inputs of a row up to which all taps go into one sum: more rows of them than a block has would not stay in the second-level cache.</summary>
+    private const int MostDepth = 2048;
+
     /// <summary>Up to so many input channels kernel rows are read as one.</summary>
     private const int FewChannels = 8;
 
@@ -25,7 +28,7 @@ internal sealed unsafe class CpuConvolution : Layer
     private readonly Gather[] _gathers;
     private readonly PackedWeights[] _weights; // [gathers, groups]
     private readonly Part[] _parts;
-    private readonly NativeBuffer _zeros; // what a tap in the padding reads
+    private readonly NativeBuffer _zeros; // what a tap in the padding reads, and what later steps have in place of the bias
     private readonly Action<int, int> _work;
     private readonly long _ahead; // see TileJob
 
@@ -49,7 +52,7 @@ internal sealed unsafe class CpuConvolution : Layer
         _order = order;
         _relu = relu;
         _gathers = gathers;
-        _zeros = new NativeBuffer(order.Depth * sizeof(float));
+        _zeros = new NativeBuffer(Math.Max(order.Depth, Tile.Columns(device.VectorBits)) * sizeof(float));
         _work = Work;
         _ahead = op is Conv2d conv ? (long)Tile.Rows(device.VectorBits) * conv.Stride.W * input.C : 0; // true within a row of pixels
         int tileColumns = Tile.Columns(device.VectorBits);
@@ -160,27 +163,32 @@ internal sealed unsafe class CpuConvolution : Layer
         long* target = (long*)scratch;
         float** source = (float**)(target + padded);
         Resolve(gather, part, padded, source, target);
-        var job = new TileJob { SourceStride = padded, Taps = taps, Depth = _order.Depth, Relu = _relu };
+        var job = new TileJob { SourceStride = padded, Depth = _order.Depth };
         // Either all panels stay in the second-level cache while the rows go by and are written whole, or all rows of the part do.
         bool rowsOutside = weights.Panels * weights.PanelSize * sizeof(float) <= ResidentBytes;
-        int outerStep = rowsOutside ? tileRows : part.Rows;
-        for (int outer = 0; outer < part.Rows; outer += outerStep)
-            for (int panel = part.FirstPanel; panel < part.EndPanel; panel++)
-            {
-                int firstColumn = panel * tileColumns, columns = Math.Min(tileColumns, _order.Columns - firstColumn);
-                long column = (long)part.Group * _order.Columns + firstColumn;
-                job.Weight = weights.Panel(panel);
-                job.Bias = weights.Bias(panel);
-                job.Output = _output + column;
-                job.Residual = _residual == null ? null : _residual + column;
-                job.Ahead = panel == part.FirstPanel ? _ahead : 0;
-                for (int row = outer, end = Math.Min(part.Rows, outer + outerStep); row < end; row += tileRows)
+        int outerStep = rowsOutside ? tileRows : part.Rows, tapStep = Math.Clamp(MostDepth / _order.Depth, 1, Math.Max(taps, 1));
+        for (int tap = 0; tap == 0 || tap < taps; tap += tapStep)
+        {
+            job.Taps = Math.Min(tapStep, taps - tap);
+            job.Relu = _relu && tap + tapStep >= taps;
+            for (int outer = 0; outer < part.Rows; outer += outerStep)
+                for (int panel = part.FirstPanel; panel < part.EndPanel; panel++)
                 {
-                    job.Source = source + row;
-                    job.Target = target + row;
-                    Tile.Run(_device.VectorBits, job, Math.Min(tileRows, part.Rows - row), columns);
+                    int firstColumn = panel * tileColumns, columns = Math.Min(tileColumns, _order.Columns - firstColumn);
+                    long column = (long)part.Group * _order.Columns + firstColumn;
+                    job.Weight = weights.Panel(panel) + (long)tap * _order.Depth * tileColumns;
+                    job.Bias = tap == 0 ? weights.Bias(panel) : _zeros.Floats;
+                    job.Output = _output + column;
+                    job.Residual = tap > 0 ? job.Output : _residual == null ? null : _residual + column;
+                    job.Ahead = panel == part.FirstPanel ? _ahead : 0;
+                    for (int row = outer, end = Math.Min(part.Rows, outer + outerStep); row < end; row += tileRows)
+                    {
+                        job.Source = source + tap * padded + row;
+                        job.Target = target + row;
+                        Tile.Run(_device.VectorBits, job, Math.Min(tileRows, part.Rows - row), columns);
+                    }
                 }
-            }
+        }
     }
 
     /// <summary>Turns the gather's pixel numbers into addresses for the rows of one part; rows beyond its end repeat the last one.</summary>

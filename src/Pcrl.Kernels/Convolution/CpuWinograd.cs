@@ -13,7 +13,7 @@ namespace Pcrl.Kernels.Convolution;
 internal sealed unsafe class CpuWinograd : Layer
 {
     /// <summary>Most tiles, in rows of the tile kernel, that share one transform of the weights.</summary>
-    private const int GroupsPerBlock = 12;
+    private const int GroupsPerBlock = 16;
 
     /// <summary>The same where a thread transforms the inputs of its block by itself: fewer, so that they stay in its cache.</summary>
     private const int GroupsPerOwnBlock = 8;

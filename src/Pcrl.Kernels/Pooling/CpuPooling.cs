@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using Pcrl.Kernels.Cpu;
@@ -39,7 +40,7 @@ internal abstract unsafe class CpuPooling : Layer
     /// <summary>Input columns of an output column.</summary>
     protected abstract (int First, int End) Columns(int x);
 
-    protected ReadOnlySpan<float> Pixel(float* image, int y, int x) => new(image + ((long)y * Input.W + x) * Input.C, Input.C);
+    protected float* Pixel(float* image, int y, int x) => image + ((long)y * Input.W + x) * Input.C;
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Work(int part, int worker)
@@ -62,12 +63,27 @@ internal sealed unsafe class CpuMaxPool2d(CpuDevice device, MaxPool2d op, Shape 
 
     protected override (int First, int End) Columns(int x) => MaxPool2d.Window(x, op.Kernel.W, op.Stride.W, op.Padding.W, Input.W);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void Pool(float* image, int top, int bottom, int left, int right, Span<float> pixel)
     {
-        pixel.Fill(float.NegativeInfinity);
-        for (int y = top; y < bottom; y++)
-            for (int x = left; x < right; x++)
-                TensorPrimitives.Max(pixel, Pixel(image, y, x), pixel);
+        // Channels outside: a pixel is a short run, and the best so far stays in a register.
+        int channel = 0;
+        for (; channel <= pixel.Length - Vector<float>.Count; channel += Vector<float>.Count)
+        {
+            var best = new Vector<float>(float.NegativeInfinity);
+            for (int y = top; y < bottom; y++)
+                for (int x = left; x < right; x++)
+                    best = Vector.Max(best, Vector.Load(Pixel(image, y, x) + channel));
+            best.CopyTo(pixel[channel..]);
+        }
+        for (; channel < pixel.Length; channel++)
+        {
+            float best = float.NegativeInfinity;
+            for (int y = top; y < bottom; y++)
+                for (int x = left; x < right; x++)
+                    best = MathF.Max(best, Pixel(image, y, x)[channel]);
+            pixel[channel] = best;
+        }
     }
 }
 
@@ -83,7 +99,7 @@ internal sealed unsafe class CpuAdaptiveAvgPool2d(CpuDevice device, AdaptiveAvgP
         pixel.Clear();
         for (int y = top; y < bottom; y++)
             for (int x = left; x < right; x++)
-                TensorPrimitives.Add(pixel, Pixel(image, y, x), pixel);
+                TensorPrimitives.Add(pixel, new ReadOnlySpan<float>(Pixel(image, y, x), Input.C), pixel);
         TensorPrimitives.Divide(pixel, (bottom - top) * (right - left), pixel);
     }
 }

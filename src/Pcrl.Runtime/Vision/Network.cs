@@ -10,7 +10,7 @@ namespace Pcrl.Runtime.Vision;
 internal sealed class Network(Device device, WeightReader weights) : IDisposable
 {
     private readonly List<Step> _steps = [];
-    private readonly List<Tensor> _memory = [];
+    private readonly List<Tensor> _memory = []; // its own
 
     /// <summary>A value that someone else holds the memory of.</summary>
     public static Value Bind(Tensor tensor) => new(tensor.Shape) { Tensor = tensor };
@@ -30,8 +30,10 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
     /// <summary>Adds an operator without weights.</summary>
     public Value Add(Operator op, Value input, Value? into = null) => Add(device.Prepare(op, input.Shape), input, into: into);
 
-    /// <summary>Allocates the activations. Values in <paramref name="keep"/> are not overwritten by later layers.</summary>
-    public void Allocate(params ReadOnlySpan<Value> keep)
+    /// <summary>Allocates the activations.</summary>
+    /// <param name="keep">Values that no later layer overwrites.</param>
+    /// <param name="idle">A network that never runs between the start of this one and the last use of its values: its memory is used where it is large enough.</param>
+    public void Allocate(ReadOnlySpan<Value> keep, Network? idle = null)
     {
         foreach (var value in keep)
             value.LastUse = int.MaxValue;
@@ -54,10 +56,10 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
             slots[slot] = (Math.Max(slots[slot].Size, step.Output.Shape.Count), step.Output.LastUse);
             slotOf[step.Output] = slot;
         }
-        foreach (var (size, _) in slots)
-            _memory.Add(device.NewTensor(Flat(size)));
+        List<Tensor> lent = [.. idle?._memory ?? []];
+        Tensor[] memory = [.. slots.Select(slot => Memory(slot.Size, lent))];
         foreach (var (value, slot) in slotOf)
-            value.Tensor = _memory[slot].View(value.Shape);
+            value.Tensor = memory[slot].View(value.Shape);
     }
 
     /// <summary>Runs all layers; cancellation is looked at before each.</summary>
@@ -93,6 +95,18 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
             residual.LastUse = Math.Max(residual.LastUse, _steps.Count);
         _steps.Add(new(layer, input, output, residual));
         return output;
+    }
+
+    /// <summary>Takes the first lent tensor that is large enough, else a new one.</summary>
+    private Tensor Memory(long size, List<Tensor> lent)
+    {
+        if (lent.Find(t => t.Shape.Count >= size) is { } found)
+        {
+            lent.Remove(found);
+            return found;
+        }
+        _memory.Add(device.NewTensor(Flat(size)));
+        return _memory[^1];
     }
 
     /// <summary>A shape of at least <paramref name="size"/> elements whose extents stay within an int.</summary>

@@ -40,7 +40,7 @@ public sealed class VisualTrunk : IDisposable
         _input = device.NewTensor(new Shape(chunk, config.ImageSize, config.ImageSize, config.Mean.Count));
         _normalised = new float[_input.Shape.Count];
         _features = Build(_network, config, Network.Bind(_input));
-        _network.Allocate(_features);
+        _network.Allocate([_features]);
         _gridPool = device.Prepare(new AdaptiveAvgPool2d(config.Grid), _features.Shape);
         _globalPool = device.Prepare(new AdaptiveAvgPool2d(1), _features.Shape);
         Grid = device.NewTensor(_gridPool.Output with { N = slices });
@@ -57,6 +57,9 @@ public sealed class VisualTrunk : IDisposable
 
     /// <summary>P of the last run: [slices, 1, 1, C].</summary>
     public Tensor Pooled { get; }
+
+    /// <summary>The layers; idle once a run has ended.</summary>
+    internal Network Network => _network;
 
     /// <summary>Runs grey slices: the same value in every channel, normalised by the config's mean and standard deviation.</summary>
     /// <param name="slices">[slices, S, S] in 0..1.</param>
