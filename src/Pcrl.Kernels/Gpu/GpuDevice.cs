@@ -57,11 +57,9 @@ internal sealed class GpuDevice : Device
 
     private protected override Layer Create(Operator op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) => op switch
     {
-        Conv2d conv => GpuConvolution.Create(this, conv, input, weight, bias),
-        ConvTranspose2d conv => GpuConvolution.Create(this, conv, input, weight, bias),
-        Linear linear => GpuConvolution.Create(this, linear, input, weight, bias),
         MaxPool2d pool => new GpuMaxPool2d(this, pool, input),
         AdaptiveAvgPool2d pool => new GpuAdaptiveAvgPool2d(this, pool, input),
+        _ when ConvolutionForm.Of(op, input) is { } form => new GpuConvolution(this, op, input, form, weight, bias),
         _ => throw new NotSupportedException($"the GPU does not know {op}"),
     };
 }

@@ -15,33 +15,33 @@ internal sealed class GpuTensor : Tensor
         _device = device;
         _owned = device.Accelerator.Allocate1D<float>(shape.Count);
         _owned.MemSetToZero();
-        Data = _owned.View;
+        Floats = _owned.View;
     }
 
     private GpuTensor(GpuDevice device, Shape shape, ArrayView1D<float, Stride1D.Dense> data)
         : base(device, shape)
     {
         _device = device;
-        Data = data;
+        Floats = data;
     }
 
-    public ArrayView1D<float, Stride1D.Dense> Data { get; }
+    public ArrayView1D<float, Stride1D.Dense> Floats { get; }
 
     public override void Dispose() => _owned?.Dispose();
 
-    private protected override Tensor CreateView(Shape shape, long offset) => new GpuTensor(_device, shape, Data.SubView(offset, shape.Count));
+    private protected override Tensor CreateView(Shape shape, long offset) => new GpuTensor(_device, shape, Floats.SubView(offset, shape.Count));
 
     private protected override unsafe void CopyFrom(ReadOnlySpan<float> values)
     {
         fixed (float* host = values)
-            Data.BaseView.CopyFromCPU(ref *host, values.Length);
+            Floats.BaseView.CopyFromCPU(ref *host, values.Length);
         _device.Accelerator.DefaultStream.Synchronize();
     }
 
     private protected override unsafe void CopyTo(Span<float> values)
     {
         fixed (float* host = values)
-            Data.BaseView.CopyToCPU(ref *host, values.Length);
+            Floats.BaseView.CopyToCPU(ref *host, values.Length);
         _device.Accelerator.DefaultStream.Synchronize();
     }
 }

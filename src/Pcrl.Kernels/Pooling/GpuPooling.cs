@@ -37,9 +37,9 @@ internal sealed class GpuMaxPool2d : Layer
     }
 
     private protected override void Execute(Tensor input, Tensor output, Tensor? residual) =>
-        _kernel((int)Output.Count, ((GpuTensor)input).Data, ((GpuTensor)output).Data, _dimensions);
+        _kernel((int)Output.Count, ((GpuTensor)input).Floats, ((GpuTensor)output).Floats, _dimensions);
 
-    private static void Kernel(Index1D index, ArrayView<float> input, ArrayView<float> output, PoolDimensions d)
+    internal static void Kernel(Index1D index, ArrayView<float> input, ArrayView<float> output, PoolDimensions d)
     {
         int channel = index % d.Channels, x = index / d.Channels % d.OutputWidth, y = index / d.Channels / d.OutputWidth % d.OutputHeight;
         int image = index / d.Channels / d.OutputWidth / d.OutputHeight;
@@ -75,9 +75,9 @@ internal sealed class GpuAdaptiveAvgPool2d : Layer
     }
 
     private protected override void Execute(Tensor input, Tensor output, Tensor? residual) =>
-        _kernel((int)Output.Count, ((GpuTensor)input).Data, ((GpuTensor)output).Data, _dimensions);
+        _kernel((int)Output.Count, ((GpuTensor)input).Floats, ((GpuTensor)output).Floats, _dimensions);
 
-    private static void Kernel(Index1D index, ArrayView<float> input, ArrayView<float> output, PoolDimensions d)
+    internal static void Kernel(Index1D index, ArrayView<float> input, ArrayView<float> output, PoolDimensions d)
     {
         int channel = index % d.Channels, x = index / d.Channels % d.OutputWidth, y = index / d.Channels / d.OutputWidth % d.OutputHeight;
         int image = index / d.Channels / d.OutputWidth / d.OutputHeight;
