@@ -10,32 +10,26 @@ namespace Pcrl.Kernels.Convolution;
 /// </summary>
 internal sealed class GpuConvolution : Layer
 {
-    private readonly Launch[] _launches;
+    private readonly List<Launch> _launches = [];
 
     public GpuConvolution(GpuDevice device, Operator op, Shape input, ConvolutionForm form, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
         : base(device, op, input)
     {
         var kernel = device.Accelerator.LoadStreamKernel<ArrayView<float>, ArrayView<float>, ArrayView<float>, ArrayView<int>, ArrayView<float>,
             ArrayView<float>, GemmTile.Dimensions>(GemmTile.Kernel);
-        var launches = new List<Launch>();
         try
         {
             foreach (var (grid, group) in form.Parts)
-                launches.Add(new Launch(device.Accelerator, kernel, form, grid, group, Input, Output, weight, bias));
+                _launches.Add(new Launch(device, kernel, form, grid, group, Input, Output, weight, bias));
         }
         catch
         {
-            launches.ForEach(l => l.Dispose());
+            Dispose();
             throw;
         }
-        _launches = [.. launches];
     }
 
-    public override void Dispose()
-    {
-        foreach (var launch in _launches)
-            launch.Dispose();
-    }
+    public override void Dispose() => _launches.ForEach(l => l.Dispose());
 
     private protected override void Execute(Tensor input, Tensor output, Tensor? residual)
     {
@@ -48,12 +42,12 @@ internal sealed class GpuConvolution : Layer
     private sealed class Launch : IDisposable
     {
         private readonly Action<KernelConfig, ArrayView<float>, ArrayView<float>, ArrayView<float>, ArrayView<int>, ArrayView<float>, ArrayView<float>, GemmTile.Dimensions> _kernel;
-        private readonly MemoryBuffer1D<int, Stride1D.Dense> _taps;
-        private readonly MemoryBuffer1D<float, Stride1D.Dense> _weight, _bias;
+        private readonly MemoryBuffer1D<int, Stride1D.Dense>? _taps;
+        private readonly MemoryBuffer1D<float, Stride1D.Dense>? _weight, _bias;
         private readonly GemmTile.Dimensions _dimensions;
         private readonly int _tiles;
 
-        public Launch(Accelerator accelerator,
+        public Launch(GpuDevice device,
             Action<KernelConfig, ArrayView<float>, ArrayView<float>, ArrayView<float>, ArrayView<int>, ArrayView<float>, ArrayView<float>, GemmTile.Dimensions> kernel,
             ConvolutionForm form, TapGrid grid, int group, Shape input, Shape output, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
         {
@@ -72,7 +66,7 @@ internal sealed class GpuConvolution : Layer
                 OutputH = output.H, OutputW = output.W, OutputChannels = output.C, FirstOutput = group * order.Columns, Relu = form.Relu ? 1 : 0,
             };
             // [taps, depth, columns], filled up with zeros: the kernel reads whole tiles.
-            var packed = new float[Math.Max(1, (long)grid.Taps.Length * depth * columns)];
+            var packed = new float[(long)grid.Taps.Length * depth * columns];
             var groupWeight = form.WeightOf(group, weight);
             for (int tap = 0; tap < grid.Taps.Length; tap++)
                 for (int k = 0; k < order.Depth; k++)
@@ -80,12 +74,12 @@ internal sealed class GpuConvolution : Layer
                         packed[((long)tap * depth + k) * columns + column] = groupWeight[order.Index(grid.Taps[tap].Index, k, column)];
             var biases = new float[columns];
             form.BiasOf(group, bias).CopyTo(biases);
-            int[] taps = [.. grid.Taps.SelectMany(t => (int[])[t.Dy, t.Dx]), 0];
+            int[] taps = [.. grid.Taps.SelectMany(t => (int[])[t.Dy, t.Dx])];
             try
             {
-                _taps = accelerator.Allocate1D(taps);
-                _weight = accelerator.Allocate1D(packed);
-                _bias = accelerator.Allocate1D(biases);
+                _taps = device.Allocate(taps);
+                _weight = device.Allocate(packed);
+                _bias = device.Allocate(biases);
             }
             catch
             {
@@ -95,7 +89,7 @@ internal sealed class GpuConvolution : Layer
         }
 
         public void Run(ArrayView<float> input, ArrayView<float> output, ArrayView<float> residual, bool hasResidual) =>
-            _kernel(new KernelConfig(_tiles, GemmTile.Threads), input, output, residual, _taps.View, _weight.View, _bias.View,
+            _kernel(new KernelConfig(_tiles, GemmTile.Threads), input, output, residual, _taps!.View, _weight!.View, _bias!.View,
                 _dimensions with { HasResidual = hasResidual ? 1 : 0 });
 
         public void Dispose()

@@ -34,6 +34,9 @@ internal sealed class TensorProduct
     /// <summary>[column tiles, columns].</summary>
     public required float[] Bias { get; init; }
 
+    /// <summary>Whether the input channels of every group come in chunks.</summary>
+    public static bool HasWholeChunks(ConvolutionForm form, Shape input) => form.Order.Depth % TensorTile.Chunk == 0 && input.C % TensorTile.Chunk == 0;
+
     /// <summary>Plans one grid and group of a convolution.</summary>
     /// <exception cref="OverflowException">The images are too large for 32-bit offsets.</exception>
     public static TensorProduct Plan(TensorTile tile, ConvolutionForm form, TapGrid grid, int group, Shape input, Shape output,
@@ -43,7 +46,7 @@ internal sealed class TensorProduct
         int depth = order.Depth, products = checked(grid.Taps.Length * depth), steps = Tiles(products, TensorTile.Depth);
         int rows = checked(input.N * grid.Extent.H * grid.Extent.W), columnTiles = Tiles(order.Columns, tile.Columns);
         var (pixels, width) = (TensorArguments.Division(grid.Extent.H * grid.Extent.W), TensorArguments.Division(grid.Extent.W));
-        bool wholeChunks = depth % TensorTile.Chunk == 0 && input.C % TensorTile.Chunk == 0;
+        bool wholeChunks = HasWholeChunks(form, input);
         var biases = new float[columnTiles * tile.Columns];
         form.BiasOf(group, bias).CopyTo(biases);
         return new TensorProduct(tile)
