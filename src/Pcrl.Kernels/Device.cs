@@ -57,7 +57,7 @@ public abstract class Device : IDisposable
         switch (kind)
         {
             case DeviceKind.Cpu:
-                return new CpuDevice(threads, why: "asked for");
+                return new CpuDevice(threads, why: precision == Precision.Fp32 ? "asked for" : "asked for; warning: it computes in fp32");
             case DeviceKind.Emulator:
                 return OpenGpu(kind, threads, precision, "asked for");
             case DeviceKind.OpenCl:
@@ -97,6 +97,21 @@ public abstract class Device : IDisposable
     /// </summary>
     public abstract bool IsFailure(Exception exception);
 
+    /// <summary>Closes this device, tensors and layers with it, and opens the CPU in its place.</summary>
+    /// <param name="failure">What happened to it; see <see cref="IsFailure"/>.</param>
+    public Device FallBack(Exception failure)
+    {
+        try
+        {
+            Dispose();
+        }
+        catch (Exception second) when (IsFailure(second))
+        {
+            // A broken driver may refuse this too; the first failure is the one to tell.
+        }
+        return new CpuDevice(Threads, why: Warning($"{Name(Kind)} gave up", failure));
+    }
+
     /// <summary>Waits until everything that was started has finished. Only clocks need it: reading a tensor waits anyway.</summary>
     public abstract void Synchronize();
 
@@ -114,10 +129,14 @@ public abstract class Device : IDisposable
         catch (Exception failure)
         {
             // Drivers fail in as many ways as there are drivers; none of them may end the program.
-            return new CpuDevice(threads, why: $"warning: {kind.ToString().ToLowerInvariant()} could not be opened: {failure.Message.ReplaceLineEndings(" ")}");
+            return new CpuDevice(threads, why: Warning($"{Name(kind)} could not be opened", failure));
         }
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static Device OpenGpu(DeviceKind kind, int threads, Precision precision, string why) => GpuDevice.Open(kind, threads, precision, why);
+
+    private static string Name(DeviceKind kind) => kind.ToString().ToLowerInvariant();
+
+    private static string Warning(string what, Exception failure) => $"warning: {what}: {failure.Message.ReplaceLineEndings(" ")}";
 }

@@ -72,7 +72,7 @@ internal sealed class GpuDevice : Device
 
     public override void Synchronize() => Accelerator.DefaultStream.Synchronize();
 
-    public override bool IsFailure(Exception exception) => exception is AcceleratorException;
+    public override bool IsFailure(Exception exception) => exception is AcceleratorException or InternalCompilerException or NotSupportedException;
 
     /// <summary>Memory of the accelerator, not cleared.</summary>
     public MemoryBuffer1D<T, Stride1D.Dense> Allocate<T>(long count)
@@ -110,8 +110,10 @@ internal sealed class GpuDevice : Device
         (_toFloats ??= Accelerator.LoadAutoGroupedStreamKernel<Index1D, ArrayView<ushort>, ArrayView<float>>(ToFloatsKernel))(count, from, to);
 
     /// <summary>The tile for a product on the tensor cores.</summary>
-    public TensorTile ChooseTile(long rows, int columns, bool wholeChunks) =>
-        TensorTile.Choose(rows, columns, wholeChunks, Accelerator.NumMultiprocessors, CudaAPI.CurrentAPI.GetDeviceAttribute(SharedBytesOfABlock, ((CudaAccelerator)Accelerator).DeviceId));
+    /// <exception cref="NotSupportedException">There are none.</exception>
+    public TensorTile ChooseTile(long rows, int columns, bool wholeChunks) => Accelerator is CudaAccelerator cuda
+        ? TensorTile.Choose(rows, columns, wholeChunks, cuda.NumMultiprocessors, CudaAPI.CurrentAPI.GetDeviceAttribute(SharedBytesOfABlock, cuda.DeviceId))
+        : throw new NotSupportedException($"{Accelerator.Name} has no tensor cores");
 
     /// <summary>The tensor-core kernel of a tile, compiled by the driver when it is first asked for.</summary>
     public CudaModule Module(TensorTile tile, bool wholeChunks, bool wholeStores)
@@ -149,9 +151,9 @@ internal sealed class GpuDevice : Device
     {
         MaxPool2d pool => GpuPooling.Create(this, pool, input),
         AdaptiveAvgPool2d pool => GpuPooling.Create(this, pool, input),
-        _ when ConvolutionForm.Of(op, input) is { } form => Precision == Precision.Bf16
-            ? new TensorConvolution(this, op, input, form, weight, bias)
-            : new GpuConvolution(this, op, input, form, weight, bias),
+        _ when ConvolutionForm.Of(op, input) is { } form => Precision == Precision.Fp32
+            ? new GpuConvolution(this, op, input, form, weight, bias)
+            : new TensorConvolution(this, op, input, form, weight, bias),
         _ => throw new NotSupportedException($"the GPU does not know {op}"),
     };
 }

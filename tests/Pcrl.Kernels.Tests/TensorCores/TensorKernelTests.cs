@@ -66,11 +66,11 @@ public sealed class TensorKernelTests
         foreach (int channels in (int[])[3, 8])
         {
             var opCase = new OpCase("poison", new Conv2d(channels, 8, 3) { Padding = 1, Relu = true }, new(1, 5, 5, channels));
-            var data = Rounded(opCase.Data(seed: 3));
+            var data = opCase.Data(seed: 3).Rounded();
             data.X[7] = poison;
             data.X[50] = -poison;
             float[] got = Run(opCase, data, TensorTile.All[^1], late: true);
-            Assert.True(opCase.RelativeError(data, got, int.MaxValue, 0) <= Tolerance);
+            Assert.True(opCase.RelativeError(data, got, int.MaxValue, 0) <= OpCase.Bf16Tolerance);
             Assert.Contains(got, v => float.IsNaN(v) || float.IsInfinity(v));
         }
     }
@@ -125,19 +125,12 @@ public sealed class TensorKernelTests
         Assert.Throws<NotSupportedException>(() => TensorTile.Choose(1, 1, wholeChunks: true, 1, 16 << 10));
     }
 
-    /// <summary>One rounding to bfloat16 at the end; what goes in is rounded before.</summary>
-    private const double Tolerance = 1.0 / 256 + 1e-5;
-
     private static void Check(OpCase opCase, TensorTile tile, bool late, int seed)
     {
-        var data = Rounded(opCase.Data(seed));
+        var data = opCase.Data(seed).Rounded();
         double error = opCase.RelativeError(data, Run(opCase, data, tile, late), int.MaxValue, 0);
-        Assert.True(error <= Tolerance, $"{opCase.Name}: relative error {error:g3}");
+        Assert.True(error <= OpCase.Bf16Tolerance, $"{opCase.Name}: relative error {error:g3}");
     }
-
-    private static OpData Rounded(OpData data) => data with { X = Round(data.X), Weight = Round(data.Weight), Residual = Round(data.Residual) };
-
-    private static float[] Round(float[] values) => [.. values.Select(v => Bfloat16.ToFloat(Bfloat16.Round(v)))];
 
     private static byte[] Bytes(float[] values) => MemoryMarshal.AsBytes<ushort>(values.Select(Bfloat16.Round).ToArray()).ToArray();
 
