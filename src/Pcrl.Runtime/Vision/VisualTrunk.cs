@@ -90,6 +90,13 @@ public sealed class VisualTrunk : IDisposable
         }
     }
 
+    /// <summary>Runs the slices that are on the device already, for clocks. They are all of the study only where all go through at once.</summary>
+    internal void RunResident()
+    {
+        _normalise.Run(_grey, _input);
+        RunChunk(0, CancellationToken.None);
+    }
+
     /// <summary>Frees weights and activations.</summary>
     public void Dispose()
     {
