@@ -12,8 +12,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 publish() {
     dotnet publish "$here/Pcrl.Bench.csproj" -c Release -r linux-x64 --self-contained --nologo -v q -o "$1"
-    # The run needs neither the language model nor ONNX Runtime's native code.
-    rm -rf "$1"/native "$1"/libonnxruntime* "$1"/*.pdb "$1"/*.xml
+    # The run needs none of the native code of language model, ONNX Runtime and pictures.
+    rm -rf "$1"/native "$1"/libonnxruntime* "$1"/onnxruntime.dll "$1"/libSkiaSharp* "$1"/*.pdb "$1"/*.xml
     cp "$here/gpu-run.sh" "$1/"
     git -C "$here" describe --always --dirty > "$1/commit"
 }
