@@ -125,7 +125,7 @@ internal static class EncoderBench
         return ratios[rounds / 2];
     }
 
-    private static double LowestCosine(ReadOnlySpan<float> ours, ReadOnlySpan<float> theirs, int width)
+    internal static double LowestCosine(ReadOnlySpan<float> ours, ReadOnlySpan<float> theirs, int width)
     {
         double lowest = 1;
         for (int at = 0; at < ours.Length; at += width)

@@ -48,7 +48,8 @@ public abstract class Device : IDisposable
     /// </summary>
     /// <param name="kind">What is wanted.</param>
     /// <param name="threads">CPU threads, 0 for one per core.</param>
-    public static Device Open(DeviceKind kind = DeviceKind.Auto, int threads = 0)
+    /// <param name="precision">Wish for a GPU; one without tensor cores for it keeps to fp32 and says so, and so does the CPU.</param>
+    public static Device Open(DeviceKind kind = DeviceKind.Auto, int threads = 0, Precision precision = Precision.Fp32)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(threads);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(threads, CpuDevice.MaximumThreads);
@@ -56,16 +57,16 @@ public abstract class Device : IDisposable
         switch (kind)
         {
             case DeviceKind.Cpu:
-                return new CpuDevice(threads, why: "asked for");
+                return new CpuDevice(threads, why: precision == Precision.Fp32 ? "asked for" : "asked for; warning: it computes in fp32");
             case DeviceKind.Emulator:
-                return OpenGpu(kind, threads, "asked for");
+                return OpenGpu(kind, threads, precision, "asked for");
             case DeviceKind.OpenCl:
-                return TryOpenGpu(kind, threads, "asked for");
+                return TryOpenGpu(kind, threads, precision, "asked for");
             case DeviceKind.Cuda or DeviceKind.Auto:
                 bool asked = kind == DeviceKind.Cuda;
                 if (CudaDriver.WhyUnusable() is { } reason)
                     return new CpuDevice(threads, why: asked ? $"warning: cuda was asked for, but {reason}" : reason);
-                return TryOpenGpu(DeviceKind.Cuda, threads, asked ? "asked for" : "a CUDA device is there");
+                return TryOpenGpu(DeviceKind.Cuda, threads, precision, asked ? "asked for" : "a CUDA device is there");
             default:
                 throw new ArgumentOutOfRangeException(nameof(kind));
         }
@@ -87,6 +88,30 @@ public abstract class Device : IDisposable
         return Create(op, input, weight, bias);
     }
 
+    /// <summary>How many images are best given to a layer together: a card is filled by all, the caches of a CPU by a few.</summary>
+    public abstract int ImagesAtOnce { get; }
+
+    /// <summary>
+    /// Whether an exception is the device's own failure (out of memory, lost, a driver that breaks down) and not the caller's: then everything on
+    /// the device is lost, and another one can do the work.
+    /// </summary>
+    public abstract bool IsFailure(Exception exception);
+
+    /// <summary>Closes this device, tensors and layers with it, and opens the CPU in its place.</summary>
+    /// <param name="failure">What happened to it; see <see cref="IsFailure"/>.</param>
+    public Device FallBack(Exception failure)
+    {
+        try
+        {
+            Dispose();
+        }
+        catch (Exception second) when (IsFailure(second))
+        {
+            // A broken driver may refuse this too; the first failure is the one to tell.
+        }
+        return new CpuDevice(Threads, why: Warning($"{Name(Kind)} gave up", failure));
+    }
+
     /// <summary>Waits until everything that was started has finished. Only clocks need it: reading a tensor waits anyway.</summary>
     public abstract void Synchronize();
 
@@ -95,19 +120,23 @@ public abstract class Device : IDisposable
 
     private protected abstract Layer Create(Operator op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias);
 
-    private static Device TryOpenGpu(DeviceKind kind, int threads, string why)
+    private static Device TryOpenGpu(DeviceKind kind, int threads, Precision precision, string why)
     {
         try
         {
-            return OpenGpu(kind, threads, why);
+            return OpenGpu(kind, threads, precision, why);
         }
         catch (Exception failure)
         {
             // Drivers fail in as many ways as there are drivers; none of them may end the program.
-            return new CpuDevice(threads, why: $"warning: {kind.ToString().ToLowerInvariant()} could not be opened: {failure.Message.ReplaceLineEndings(" ")}");
+            return new CpuDevice(threads, why: Warning($"{Name(kind)} could not be opened", failure));
         }
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private static Device OpenGpu(DeviceKind kind, int threads, string why) => GpuDevice.Open(kind, threads, why);
+    private static Device OpenGpu(DeviceKind kind, int threads, Precision precision, string why) => GpuDevice.Open(kind, threads, precision, why);
+
+    private static string Name(DeviceKind kind) => kind.ToString().ToLowerInvariant();
+
+    private static string Warning(string what, Exception failure) => $"warning: {what}: {failure.Message.ReplaceLineEndings(" ")}";
 }

@@ -1,5 +1,6 @@
 using Pcrl.Kernels.Convolution;
 using Pcrl.Kernels.Pooling;
+using Pcrl.Kernels.TensorCores;
 
 namespace Pcrl.Kernels;
 
@@ -13,12 +14,16 @@ internal sealed record OpCase(string Name, Operator Operator, Shape Input, bool 
     /// <summary>Largest error allowed; see <see cref="RelativeError"/>. A few hundred roundings of 2⁻²⁴ at most.</summary>
     public const double Tolerance = 2e-5;
 
+    /// <summary>Largest error allowed in bfloat16 for inputs and weights that are <see cref="OpData.Rounded"/>: the result is rounded once more, by 2⁻⁸ of it at most.</summary>
+    public const double Bf16Tolerance = 1.0 / 256 + Tolerance;
+
     /// <summary>Floating-point operations of the plain algorithm.</summary>
     public long Flops => Operator.Flops(Input);
 
     /// <summary>The layers of the full-size visual path by their kinds (one slice; the local branch with all 24), then small awkward ones.</summary>
     public static IReadOnlyList<OpCase> All { get; } =
     [
+        new("normalise 1x1 1-3", new Conv2d(1, 3, 1), new(1, 512, 512, 1)),
         Conv("stem 7x7 s2 3-64", 3, 64, 7, 512, stride: 2),
         new("max pool 3x3 s2", new MaxPool2d(3) { Stride = 2, Padding = 1 }, new(1, 256, 256, 64)),
         Conv("layer1 1x1 64-64", 64, 64, 1, 128),
@@ -114,6 +119,14 @@ internal sealed record OpCase(string Name, Operator Operator, Shape Input, bool 
 /// <summary>Values for one <see cref="OpCase"/>.</summary>
 internal sealed record OpData(float[] X, float[] Weight, float[] Bias, float[] Residual)
 {
+    /// <summary>Inputs, residual and weights as bfloat16 holds them; biases stay.</summary>
+    public OpData Rounded()
+    {
+        return this with { X = Round(X), Weight = Round(Weight), Residual = Round(Residual) };
+
+        static float[] Round(float[] values) => [.. values.Select(v => Bfloat16.ToFloat(Bfloat16.Round(v)))];
+    }
+
     /// <summary>Runs the operator once on a device.</summary>
     public float[] Run(Device device, Operator op, Shape shape)
     {

@@ -30,13 +30,15 @@ internal static class ReportCommand
         var threads = new Option<int>("--threads") { Description = "CPU threads, at most one per core; 0 for one per core." };
         var device = new Option<DeviceKind>("--device") { Description = "Where the vision kernels run." };
         device.AcceptOnlyFromAmong("auto", "cpu", "cuda", "opencl"); // or any number would do, and the emulator of the tests
+        var precision = new Option<Precision>("--precision") { Description = "Precision of the vision kernels on a GPU." };
+        precision.AcceptOnlyFromAmong("fp32", "bf16");
         var command = new Command("report", "Write a draft report of a brain CT study.")
         {
-            study, bundle, json, output, seed, temperature, topP, maxTokens, threads, device, window,
+            study, bundle, json, output, seed, temperature, topP, maxTokens, threads, device, precision, window,
         };
         command.SetAction(async (arguments, cancellation) =>
         {
-            var options = new ReporterOptions { Device = arguments.GetValue(device), Threads = arguments.GetValue(threads) };
+            var options = new ReporterOptions { Device = arguments.GetValue(device), Precision = arguments.GetValue(precision), Threads = arguments.GetValue(threads) };
             SamplingOptions Sampling(SamplingDefaults defaults) => new()
             {
                 Temperature = arguments.GetValue(temperature) ?? defaults.Temperature,

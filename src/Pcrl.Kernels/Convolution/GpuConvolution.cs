@@ -5,124 +5,98 @@ using Pcrl.Kernels.Gpu;
 namespace Pcrl.Kernels.Convolution;
 
 /// <summary>
-/// Convolution, transposed convolution and linear layer on a GPU, in plain fp32: a thread per output element, neighbouring threads on
-/// neighbouring output channels, so weights are read and results written side by side.
+/// Convolution, transposed convolution and linear layer on any accelerator, in fp32: a matrix product whose left rows are gathered while they
+/// are read. One launch per <see cref="TapGrid"/> and group.
 /// </summary>
 internal sealed class GpuConvolution : Layer
 {
-    private readonly Launch[] _launches;
+    private readonly List<Launch> _launches = [];
 
-    private GpuConvolution(GpuDevice device, Operator op, Shape input, Gather[] gathers, int groups, WeightOrder order, bool relu,
-        ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
+    public GpuConvolution(GpuDevice device, Operator op, Shape input, ConvolutionForm form, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
         : base(device, op, input)
     {
-        var accelerator = device.Accelerator;
-        var kernel = accelerator.LoadAutoGroupedStreamKernel<Index1D, ArrayView<float>, ArrayView<float>, ArrayView<float>, ArrayView<int>,
-            ArrayView<float>, ArrayView<float>, Dimensions>(Kernel);
-        int groupWeights = weight.Length / groups;
-        _launches = new Launch[gathers.Length * groups];
-        for (int g = 0; g < _launches.Length; g++)
+        var kernel = device.Accelerator.LoadStreamKernel<ArrayView<float>, ArrayView<float>, ArrayView<float>, ArrayView<int>, ArrayView<float>,
+            ArrayView<float>, GemmTile.Dimensions>(GemmTile.Kernel);
+        try
         {
-            var gather = gathers[g / groups];
-            int group = g % groups;
-            var packed = Pack(gather.Taps, order, weight.Slice(group * groupWeights, groupWeights));
-            var biases = new float[order.Columns];
-            if (!bias.IsEmpty)
-                bias.Slice(group * order.Columns, order.Columns).CopyTo(biases);
-            _launches[g] = new Launch(kernel,
-                accelerator.Allocate1D([.. gather.Source, .. gather.Target]),
-                accelerator.Allocate1D(packed.Length > 0 ? packed : [0]),
-                accelerator.Allocate1D(biases),
-                new Dimensions
-                {
-                    Rows = gather.Rows, Taps = gather.Taps.Length, Depth = order.Depth, Columns = order.Columns,
-                    InputChannels = input.C, InputPixels = input.Pixels, FirstInput = group * order.Depth,
-                    OutputChannels = Output.C, OutputPixels = Output.Pixels, FirstOutput = group * order.Columns, Relu = relu ? 1 : 0,
-                });
+            foreach (var (grid, group) in form.Parts)
+                _launches.Add(new Launch(device, kernel, form, grid, group, Input, Output, weight, bias));
+        }
+        catch
+        {
+            Dispose();
+            throw;
         }
     }
 
-    public static GpuConvolution Create(GpuDevice device, Conv2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) =>
-        new(device, op, input, Gather.Of(op, input), op.Groups, WeightOrder.Of(op), op.Relu, weight, bias);
-
-    public static GpuConvolution Create(GpuDevice device, ConvTranspose2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) =>
-        new(device, op, input, Gather.Of(op, input), groups: 1, WeightOrder.Of(op), op.Relu, weight, bias);
-
-    public static GpuConvolution Create(GpuDevice device, Linear op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) =>
-        new(device, op, input, Gather.Of(op.AsConvolution, input), groups: 1, WeightOrder.Of(op.AsConvolution), op.Relu, weight, bias);
-
-    public override void Dispose()
-    {
-        foreach (var launch in _launches)
-            launch.Dispose();
-    }
+    public override void Dispose() => _launches.ForEach(l => l.Dispose());
 
     private protected override void Execute(Tensor input, Tensor output, Tensor? residual)
     {
-        ArrayView<float> x = ((GpuTensor)input).Data, y = ((GpuTensor)output).Data;
-        ArrayView<float> added = residual is GpuTensor r ? r.Data : x;
+        ArrayView<float> x = ((GpuTensor)input).Floats, y = ((GpuTensor)output).Floats;
+        ArrayView<float> added = residual is GpuTensor r ? r.Floats : x;
         foreach (var launch in _launches)
-            launch.Run(Input.N, x, y, added, residual is not null);
+            launch.Run(x, y, added, residual is not null);
     }
 
-    /// <summary>[taps, input channels, output channels].</summary>
-    private static float[] Pack(int[] taps, WeightOrder order, ReadOnlySpan<float> weight)
+    private sealed class Launch : IDisposable
     {
-        var packed = new float[(long)taps.Length * order.Depth * order.Columns];
-        int i = 0;
-        foreach (int tap in taps)
-            for (int k = 0; k < order.Depth; k++)
-                for (int column = 0; column < order.Columns; column++)
-                    packed[i++] = weight[order.Index(tap, k, column)];
-        return packed;
-    }
+        private readonly Action<KernelConfig, ArrayView<float>, ArrayView<float>, ArrayView<float>, ArrayView<int>, ArrayView<float>, ArrayView<float>, GemmTile.Dimensions> _kernel;
+        private readonly MemoryBuffer1D<int, Stride1D.Dense>? _taps;
+        private readonly MemoryBuffer1D<float, Stride1D.Dense>? _weight, _bias;
+        private readonly GemmTile.Dimensions _dimensions;
+        private readonly int _tiles;
 
-    private static void Kernel(Index1D index, ArrayView<float> input, ArrayView<float> output, ArrayView<float> residual, ArrayView<int> gather,
-        ArrayView<float> weight, ArrayView<float> bias, Dimensions d)
-    {
-        int column = index % d.Columns, row = index / d.Columns % d.Rows, image = index / d.Columns / d.Rows;
-        float sum = bias[column];
-        for (int tap = 0; tap < d.Taps; tap++)
+        public Launch(GpuDevice device,
+            Action<KernelConfig, ArrayView<float>, ArrayView<float>, ArrayView<float>, ArrayView<int>, ArrayView<float>, ArrayView<float>, GemmTile.Dimensions> kernel,
+            ConvolutionForm form, TapGrid grid, int group, Shape input, Shape output, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
         {
-            int pixel = gather[tap * d.Rows + row];
-            if (pixel < 0)
-                continue;
-            long x = ((long)image * d.InputPixels + pixel) * d.InputChannels + d.FirstInput;
-            long w = (long)tap * d.Depth * d.Columns + column;
-            for (int k = 0; k < d.Depth; k++)
-                sum += input[x + k] * weight[w + (long)k * d.Columns];
+            var order = form.Order;
+            int columnTiles = (order.Columns + GemmTile.Side - 1) / GemmTile.Side, columns = columnTiles * GemmTile.Side;
+            int depth = (order.Depth + GemmTile.Depth - 1) / GemmTile.Depth * GemmTile.Depth;
+            long rows = (long)input.N * grid.Extent.H * grid.Extent.W;
+            _kernel = kernel;
+            _tiles = checked((int)((rows + GemmTile.Side - 1) / GemmTile.Side * columnTiles));
+            _dimensions = new GemmTile.Dimensions
+            {
+                Rows = checked((int)rows), Taps = grid.Taps.Length, Depth = order.Depth, Columns = order.Columns, ColumnTiles = columnTiles,
+                GridH = grid.Extent.H, GridW = grid.Extent.W, StrideH = grid.Stride.H, StrideW = grid.Stride.W,
+                FirstH = grid.First.H, FirstW = grid.First.W, StepH = grid.Step.H, StepW = grid.Step.W,
+                InputH = input.H, InputW = input.W, InputChannels = input.C, FirstInput = group * order.Depth,
+                OutputH = output.H, OutputW = output.W, OutputChannels = output.C, FirstOutput = group * order.Columns, Relu = form.Relu ? 1 : 0,
+            };
+            // [taps, depth, columns], filled up with zeros: the kernel reads whole tiles.
+            var packed = new float[(long)grid.Taps.Length * depth * columns];
+            var groupWeight = form.WeightOf(group, weight);
+            for (int tap = 0; tap < grid.Taps.Length; tap++)
+                for (int k = 0; k < order.Depth; k++)
+                    for (int column = 0; column < order.Columns; column++)
+                        packed[((long)tap * depth + k) * columns + column] = groupWeight[order.Index(grid.Taps[tap].Index, k, column)];
+            var biases = new float[columns];
+            form.BiasOf(group, bias).CopyTo(biases);
+            int[] taps = [.. grid.Taps.SelectMany(t => (int[])[t.Dy, t.Dx])];
+            try
+            {
+                _taps = device.Allocate(taps);
+                _weight = device.Allocate(packed);
+                _bias = device.Allocate(biases);
+            }
+            catch
+            {
+                Dispose();
+                throw;
+            }
         }
-        long target = ((long)image * d.OutputPixels + gather[d.Taps * d.Rows + row]) * d.OutputChannels + d.FirstOutput + column;
-        if (d.HasResidual != 0)
-            sum += residual[target];
-        output[target] = d.Relu != 0 && sum < 0 ? 0 : sum; // not Max: a NaN must stay one
-    }
 
-    /// <summary>Sizes that the kernel needs, for one gather and one group.</summary>
-    internal struct Dimensions
-    {
-        public int Rows, Taps, Depth, Columns;
-        public int InputChannels, InputPixels, FirstInput;
-        public int OutputChannels, OutputPixels, FirstOutput;
-        public int Relu, HasResidual;
-    }
-
-    private sealed class Launch(Action<Index1D, ArrayView<float>, ArrayView<float>, ArrayView<float>, ArrayView<int>, ArrayView<float>, ArrayView<float>, Dimensions> kernel,
-        MemoryBuffer1D<int, Stride1D.Dense> gather, MemoryBuffer1D<float, Stride1D.Dense> weight, MemoryBuffer1D<float, Stride1D.Dense> bias,
-        Dimensions dimensions) : IDisposable
-    {
-        public void Run(int images, ArrayView<float> input, ArrayView<float> output, ArrayView<float> residual, bool hasResidual)
-        {
-            var d = dimensions;
-            d.HasResidual = hasResidual ? 1 : 0;
-            kernel(images * d.Rows * d.Columns, input, output, residual, gather.View, weight.View, bias.View, d);
-        }
+        public void Run(ArrayView<float> input, ArrayView<float> output, ArrayView<float> residual, bool hasResidual) =>
+            _kernel(new KernelConfig(_tiles, GemmTile.Threads), input, output, residual, _taps!.View, _weight!.View, _bias!.View,
+                _dimensions with { HasResidual = hasResidual ? 1 : 0 });
 
         public void Dispose()
         {
-            gather.Dispose();
-            weight.Dispose();
-            bias.Dispose();
+            _taps?.Dispose();
+            _weight?.Dispose();
+            _bias?.Dispose();
         }
     }
 }

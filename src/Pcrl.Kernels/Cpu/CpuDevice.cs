@@ -41,6 +41,11 @@ internal sealed class CpuDevice : Device
     /// <summary>Memory that all workers see, valid until the next layer asks for it.</summary>
     public unsafe void* SharedScratch(long bytes) => Scratch(Threads, bytes);
 
+    /// <summary>Two share each weight that is read; more need more memory.</summary>
+    public override int ImagesAtOnce => 2;
+
+    public override bool IsFailure(Exception exception) => false;
+
     public override Tensor NewTensor(Shape shape) => new CpuTensor(this, shape);
 
     public override void Synchronize()

@@ -2,22 +2,42 @@ using System.Runtime.InteropServices;
 
 namespace Pcrl.Kernels.Gpu;
 
-/// <summary>Asks the CUDA driver whether there is a device, without loading anything else.</summary>
-internal static unsafe class CudaDriver
+/// <summary>What is asked of the CUDA driver directly: whether there is a device, before anything of ILGPU is loaded, and what ILGPU has no call for.</summary>
+internal static partial class CudaDriver
 {
+    private const string Library = "libcuda.so.1";
+    private const int MaximumDynamicSharedBytes = 8; // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+
     /// <summary>Null if a CUDA device can be used, else the reason why not, as a clause.</summary>
     public static string? WhyUnusable()
     {
-        string library = OperatingSystem.IsWindows() ? "nvcuda.dll" : "libcuda.so.1";
-        if (!NativeLibrary.TryLoad(library, out nint driver))
+        try
+        {
+            int status = Initialise(0);
+            if (status != 0)
+                return $"the CUDA driver does not start (error {status})";
+            status = GetDeviceCount(out int count);
+            return status == 0 && count > 0 ? null : "the CUDA driver has no device";
+        }
+        catch (DllNotFoundException)
+        {
             return "there is no CUDA driver";
-        if (!NativeLibrary.TryGetExport(driver, "cuInit", out nint initialise) || !NativeLibrary.TryGetExport(driver, "cuDeviceGetCount", out nint getCount))
+        }
+        catch (EntryPointNotFoundException)
+        {
             return "the CUDA driver is not one";
-        int status = ((delegate* unmanaged<uint, int>)initialise)(0);
-        if (status != 0)
-            return $"the CUDA driver does not start (error {status})";
-        int count = 0;
-        status = ((delegate* unmanaged<int*, int>)getCount)(&count);
-        return status == 0 && count > 0 ? null : "the CUDA driver has no device";
+        }
     }
+
+    /// <summary>Lets a kernel have more than the 48 KiB of shared memory that every block gets. Returns the driver's error, 0 for none.</summary>
+    public static int AllowSharedBytes(nint function, int bytes) => SetAttribute(function, MaximumDynamicSharedBytes, bytes);
+
+    [LibraryImport(Library, EntryPoint = "cuFuncSetAttribute")]
+    private static partial int SetAttribute(nint function, int attribute, int value);
+
+    [LibraryImport(Library, EntryPoint = "cuInit")]
+    private static partial int Initialise(uint flags);
+
+    [LibraryImport(Library, EntryPoint = "cuDeviceGetCount")]
+    private static partial int GetDeviceCount(out int count);
 }

@@ -3,45 +3,72 @@ using ILGPU.Runtime;
 
 namespace Pcrl.Kernels.Gpu;
 
-/// <summary>A tensor in an accelerator's memory.</summary>
+/// <summary>A tensor in an accelerator's memory, in the precision of its device.</summary>
 internal sealed class GpuTensor : Tensor
 {
     private readonly GpuDevice _device;
-    private readonly MemoryBuffer1D<float, Stride1D.Dense>? _owned;
+    private readonly MemoryBuffer? _owned;
 
     public GpuTensor(GpuDevice device, Shape shape)
         : base(device, shape)
     {
         _device = device;
-        _owned = device.Accelerator.Allocate1D<float>(shape.Count);
-        _owned.MemSetToZero();
-        Data = _owned.View;
+        if (device.Precision == Precision.Bf16)
+        {
+            var memory = device.Allocate<ushort>(shape.Count);
+            memory.MemSetToZero();
+            (_owned, Halves) = (memory, memory.View);
+        }
+        else
+        {
+            var memory = device.Allocate<float>(shape.Count);
+            memory.MemSetToZero();
+            (_owned, Floats) = (memory, memory.View);
+        }
     }
 
-    private GpuTensor(GpuDevice device, Shape shape, ArrayView1D<float, Stride1D.Dense> data)
-        : base(device, shape)
+    private GpuTensor(GpuTensor of, Shape shape, long offset)
+        : base(of._device, shape)
     {
-        _device = device;
-        Data = data;
+        _device = of._device;
+        if (_device.Precision == Precision.Bf16)
+            Halves = of.Halves.SubView(offset, shape.Count);
+        else
+            Floats = of.Floats.SubView(offset, shape.Count);
     }
 
-    public ArrayView1D<float, Stride1D.Dense> Data { get; }
+    /// <summary>The values on a device of fp32.</summary>
+    public ArrayView<float> Floats { get; }
+
+    /// <summary>The values on a device of bfloat16.</summary>
+    public ArrayView<ushort> Halves { get; }
 
     public override void Dispose() => _owned?.Dispose();
 
-    private protected override Tensor CreateView(Shape shape, long offset) => new GpuTensor(_device, shape, Data.SubView(offset, shape.Count));
+    private protected override Tensor CreateView(Shape shape, long offset) => new GpuTensor(this, shape, offset);
 
     private protected override unsafe void CopyFrom(ReadOnlySpan<float> values)
     {
+        _device.ThrowFault();
+        var target = _device.Precision == Precision.Bf16 ? _device.Staging(values.Length) : Floats;
         fixed (float* host = values)
-            Data.BaseView.CopyFromCPU(ref *host, values.Length);
-        _device.Accelerator.DefaultStream.Synchronize();
+            target.CopyFromCPU(ref *host, values.Length);
+        if (_device.Precision == Precision.Bf16)
+            _device.ToHalves(values.Length, target, Halves);
+        _device.Synchronize(); // the host's memory is the caller's again
     }
 
     private protected override unsafe void CopyTo(Span<float> values)
     {
+        _device.ThrowFault();
+        var source = Floats;
+        if (_device.Precision == Precision.Bf16)
+        {
+            source = _device.Staging(values.Length);
+            _device.ToFloats(values.Length, Halves, source);
+        }
         fixed (float* host = values)
-            Data.BaseView.CopyToCPU(ref *host, values.Length);
-        _device.Accelerator.DefaultStream.Synchronize();
+            source.CopyToCPU(ref *host, values.Length);
+        _device.Synchronize();
     }
 }

@@ -4,43 +4,42 @@ using Pcrl.Kernels.Gpu;
 
 namespace Pcrl.Kernels.Pooling;
 
-/// <summary>Shapes of a pooling, for its kernels: a thread per output element.</summary>
-internal struct PoolDimensions
+/// <summary><see cref="MaxPool2d"/> and <see cref="AdaptiveAvgPool2d"/> on a GPU: a thread per output element, neighbouring threads on neighbouring channels.</summary>
+internal sealed class GpuPooling : Layer
 {
-    public int Height, Width, OutputHeight, OutputWidth, Channels;
-    public int KernelH, KernelW, StrideH, StrideW, PaddingH, PaddingW;
+    private readonly Action<GpuTensor, GpuTensor> _run;
 
-    public static PoolDimensions Of(Shape input, Shape output) => new()
+    private GpuPooling(GpuDevice device, Operator op, Shape input, Action<GpuTensor, GpuTensor> run)
+        : base(device, op, input) => _run = run;
+
+    public static GpuPooling Create(GpuDevice device, MaxPool2d op, Shape input)
     {
-        Height = input.H, Width = input.W, OutputHeight = output.H, OutputWidth = output.W, Channels = input.C,
-    };
-}
-
-/// <inheritdoc cref="MaxPool2d"/>
-internal sealed class GpuMaxPool2d : Layer
-{
-    private readonly Action<Index1D, ArrayView<float>, ArrayView<float>, PoolDimensions> _kernel;
-    private readonly PoolDimensions _dimensions;
-
-    public GpuMaxPool2d(GpuDevice device, MaxPool2d op, Shape input)
-        : base(device, op, input)
-    {
-        _kernel = device.Accelerator.LoadAutoGroupedStreamKernel<Index1D, ArrayView<float>, ArrayView<float>, PoolDimensions>(Kernel);
-        _dimensions = PoolDimensions.Of(Input, Output) with
+        var d = Dimensions.Of(input, op.OutputShape(input)) with
         {
             KernelH = op.Kernel.H, KernelW = op.Kernel.W, StrideH = op.Stride.H, StrideW = op.Stride.W, PaddingH = op.Padding.H, PaddingW = op.Padding.W,
         };
+        return new GpuPooling(device, op, input, device.Precision == Precision.Bf16
+            ? Bind<ushort>(device, MaxKernel<ushort, Bf16Element>, t => t.Halves, d)
+            : Bind<float>(device, MaxKernel<float, Fp32Element>, t => t.Floats, d));
+    }
+
+    public static GpuPooling Create(GpuDevice device, AdaptiveAvgPool2d op, Shape input)
+    {
+        var d = Dimensions.Of(input, op.OutputShape(input));
+        return new GpuPooling(device, op, input, device.Precision == Precision.Bf16
+            ? Bind<ushort>(device, MeanKernel<ushort, Bf16Element>, t => t.Halves, d)
+            : Bind<float>(device, MeanKernel<float, Fp32Element>, t => t.Floats, d));
     }
 
     public override void Dispose()
     {
     }
 
-    private protected override void Execute(Tensor input, Tensor output, Tensor? residual) =>
-        _kernel((int)Output.Count, ((GpuTensor)input).Data, ((GpuTensor)output).Data, _dimensions);
-
-    private static void Kernel(Index1D index, ArrayView<float> input, ArrayView<float> output, PoolDimensions d)
+    internal static void MaxKernel<T, TElement>(Index1D index, ArrayView<T> input, ArrayView<T> output, Dimensions d)
+        where T : unmanaged
+        where TElement : unmanaged, IElement<T>
     {
+        TElement element = default;
         int channel = index % d.Channels, x = index / d.Channels % d.OutputWidth, y = index / d.Channels / d.OutputWidth % d.OutputHeight;
         int image = index / d.Channels / d.OutputWidth / d.OutputHeight;
         int top = y * d.StrideH - d.PaddingH, left = x * d.StrideW - d.PaddingW;
@@ -49,36 +48,18 @@ internal sealed class GpuMaxPool2d : Layer
         for (int i = IntrinsicMath.Max(top, 0); i < bottom; i++)
             for (int j = IntrinsicMath.Max(left, 0); j < right; j++)
             {
-                float value = input[(((long)image * d.Height + i) * d.Width + j) * d.Channels + channel];
+                float value = element.ToFloat(input[(((long)image * d.Height + i) * d.Width + j) * d.Channels + channel]);
                 if (value > best || float.IsNaN(value)) // a NaN wins, and nothing is greater than it afterwards
                     best = value;
             }
-        output[index] = best;
-    }
-}
-
-/// <inheritdoc cref="AdaptiveAvgPool2d"/>
-internal sealed class GpuAdaptiveAvgPool2d : Layer
-{
-    private readonly Action<Index1D, ArrayView<float>, ArrayView<float>, PoolDimensions> _kernel;
-    private readonly PoolDimensions _dimensions;
-
-    public GpuAdaptiveAvgPool2d(GpuDevice device, AdaptiveAvgPool2d op, Shape input)
-        : base(device, op, input)
-    {
-        _kernel = device.Accelerator.LoadAutoGroupedStreamKernel<Index1D, ArrayView<float>, ArrayView<float>, PoolDimensions>(Kernel);
-        _dimensions = PoolDimensions.Of(Input, Output);
+        output[index] = element.FromFloat(best);
     }
 
-    public override void Dispose()
+    internal static void MeanKernel<T, TElement>(Index1D index, ArrayView<T> input, ArrayView<T> output, Dimensions d)
+        where T : unmanaged
+        where TElement : unmanaged, IElement<T>
     {
-    }
-
-    private protected override void Execute(Tensor input, Tensor output, Tensor? residual) =>
-        _kernel((int)Output.Count, ((GpuTensor)input).Data, ((GpuTensor)output).Data, _dimensions);
-
-    private static void Kernel(Index1D index, ArrayView<float> input, ArrayView<float> output, PoolDimensions d)
-    {
+        TElement element = default;
         int channel = index % d.Channels, x = index / d.Channels % d.OutputWidth, y = index / d.Channels / d.OutputWidth % d.OutputHeight;
         int image = index / d.Channels / d.OutputWidth / d.OutputHeight;
         int top = y * d.Height / d.OutputHeight, bottom = ((y + 1) * d.Height + d.OutputHeight - 1) / d.OutputHeight;
@@ -86,7 +67,29 @@ internal sealed class GpuAdaptiveAvgPool2d : Layer
         float sum = 0;
         for (int i = top; i < bottom; i++)
             for (int j = left; j < right; j++)
-                sum += input[(((long)image * d.Height + i) * d.Width + j) * d.Channels + channel];
-        output[index] = sum / ((bottom - top) * (right - left));
+                sum += element.ToFloat(input[(((long)image * d.Height + i) * d.Width + j) * d.Channels + channel]);
+        output[index] = element.FromFloat(sum / ((bottom - top) * (right - left)));
+    }
+
+    private protected override void Execute(Tensor input, Tensor output, Tensor? residual) => _run((GpuTensor)input, (GpuTensor)output);
+
+    private static Action<GpuTensor, GpuTensor> Bind<T>(GpuDevice device, Action<Index1D, ArrayView<T>, ArrayView<T>, Dimensions> kernel,
+        Func<GpuTensor, ArrayView<T>> values, Dimensions d)
+        where T : unmanaged
+    {
+        var launch = device.Accelerator.LoadAutoGroupedStreamKernel(kernel);
+        return (input, output) => launch(checked((int)output.Shape.Count), values(input), values(output), d);
+    }
+
+    /// <summary>Sizes that the kernels need; the mean's have no window.</summary>
+    internal struct Dimensions
+    {
+        public int Height, Width, OutputHeight, OutputWidth, Channels;
+        public int KernelH, KernelW, StrideH, StrideW, PaddingH, PaddingW;
+
+        public static Dimensions Of(Shape input, Shape output) => new()
+        {
+            Height = input.H, Width = input.W, OutputHeight = output.H, OutputWidth = output.W, Channels = input.C,
+        };
     }
 }

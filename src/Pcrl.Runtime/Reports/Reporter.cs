@@ -14,6 +14,9 @@ public sealed record ReporterOptions
     /// <summary>Device of the vision kernels.</summary>
     public DeviceKind Device { get; init; } = DeviceKind.Auto;
 
+    /// <summary>Precision of the vision kernels. A study takes a GPU little time in either beside the language model, so fp32 is the default: reports are the CPU's.</summary>
+    public Precision Precision { get; init; } = Precision.Fp32;
+
     /// <summary>CPU threads of both halves, at most one per core; 0 for one per core.</summary>
     public int Threads { get; init; }
 }
@@ -41,15 +44,13 @@ public sealed class Reporter : IDisposable
 {
     private const int MostThreads = 256;
     private readonly Bundle _bundle;
-    private readonly Device _device;
-    private readonly VisualEncoder _encoder;
+    private readonly DeviceEncoder _encoder;
     private readonly LanguageModel _language;
     private readonly TimeSpan _load;
 
-    private Reporter(Bundle bundle, Device device, VisualEncoder encoder, LanguageModel language, TimeSpan load)
+    private Reporter(Bundle bundle, DeviceEncoder encoder, LanguageModel language, TimeSpan load)
     {
         _bundle = bundle;
-        _device = device;
         _encoder = encoder;
         _language = language;
         _load = load;
@@ -59,7 +60,7 @@ public sealed class Reporter : IDisposable
     public Manifest Manifest => _bundle.Manifest;
 
     /// <summary>One line: the device of the vision kernels and why.</summary>
-    public string Device => _device.Choice;
+    public string Device => _encoder.Choice;
 
     /// <summary>Verifies and loads a bundle.</summary>
     /// <exception cref="InputException">The bundle is incomplete, damaged, or does not fit together.</exception>
@@ -72,22 +73,20 @@ public sealed class Reporter : IDisposable
         var manifest = bundle.Manifest;
         // More threads than cores wait for each other spinning: a study would take minutes.
         int threads = Math.Min(options.Threads, Environment.ProcessorCount);
-        var device = Kernels.Device.Open(options.Device, threads);
-        VisualEncoder? encoder = null;
+        DeviceEncoder? encoder = null;
         LanguageModel? language = null;
         try
         {
-            encoder = VisualGguf.Load(bundle.VisualPath, manifest.Visual, device);
+            encoder = DeviceEncoder.Load(bundle.VisualPath, manifest.Visual, Kernels.Device.Open(options.Device, threads, options.Precision));
             language = LanguageModel.Load(bundle.LanguagePath, new LanguageOptions { Threads = threads, ContextLength = manifest.ContextLength });
             if (language.Width != manifest.Visual.TokenWidth)
                 throw new InputException(bundle.LanguagePath, $"has width {language.Width}, the visual tokens have {manifest.Visual.TokenWidth}");
-            return new Reporter(bundle, device, encoder, language, clock.Elapsed);
+            return new Reporter(bundle, encoder, language, clock.Elapsed);
         }
         catch
         {
             language?.Dispose();
             encoder?.Dispose();
-            device.Dispose();
             throw;
         }
     }
@@ -157,6 +156,5 @@ public sealed class Reporter : IDisposable
     {
         _language.Dispose();
         _encoder.Dispose();
-        _device.Dispose();
     }
 }

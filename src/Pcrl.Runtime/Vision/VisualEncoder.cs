@@ -106,6 +106,13 @@ public sealed class VisualEncoder : IDisposable
         TensorPrimitives.Sigmoid(masks, masks);
     }
 
+    /// <summary>See <see cref="VisualTrunk.RunResident"/>; the tokens stay on the device.</summary>
+    internal void RunResident()
+    {
+        Trunk.RunResident();
+        _branches.Run(CancellationToken.None);
+    }
+
     /// <summary>Frees weights and activations.</summary>
     public void Dispose()
     {

@@ -5,23 +5,21 @@ using Pcrl.Kernels.Pooling;
 namespace Pcrl.Runtime.Vision;
 
 /// <summary>
-/// The ResNet trunk and the pooling behind it (§3.1): slices → grid features G and pooled features P. Slices go through a few at a time, so
-/// that memory does not grow with their number.
+/// The ResNet trunk and the pooling behind it (§3.1): slices → grid features G and pooled features P. As many slices go through at a time as
+/// the device likes; on the CPU that is few, and memory does not grow with their number.
 /// </summary>
 public sealed class VisualTrunk : IDisposable
 {
-    /// <summary>Slices that go through the trunk together: more share each weight that is read, fewer need less memory.</summary>
-    private const int SlicesAtOnce = 2;
-
     private readonly VisualConfig _config;
     private readonly Network _network;
+    private readonly Tensor _grey; // [chunk, S, S, 1]
+    private readonly Layer _normalise;
     private readonly Tensor _input; // [chunk, S, S, 3]
     private readonly Network.Value _features; // [chunk, h, w, C]
     private readonly Layer _gridPool;
     private readonly Layer _globalPool;
     private readonly Tensor[] _gridChunks;
     private readonly Tensor[] _pooledChunks;
-    private readonly float[] _normalised;
 
     /// <param name="config">Dimensions.</param>
     /// <param name="weights">Gives the tensors <c>trunk.*</c>, BatchNorm folded.</param>
@@ -35,10 +33,13 @@ public sealed class VisualTrunk : IDisposable
             throw new InputException("visual config", problem);
         _config = config;
         Slices = slices;
-        int chunk = Enumerable.Range(1, Math.Min(SlicesAtOnce, slices)).Last(c => slices % c == 0);
+        int chunk = Enumerable.Range(1, Math.Min(device.ImagesAtOnce, slices)).Last(c => slices % c == 0);
         _network = new Network(device, weights);
         _input = device.NewTensor(new Shape(chunk, config.ImageSize, config.ImageSize, config.Mean.Count));
-        _normalised = new float[_input.Shape.Count];
+        _grey = device.NewTensor(_input.Shape with { C = 1 });
+        // Grey → (grey − mean) / std in every channel is a 1×1 convolution, so the device does it and only grey goes there.
+        _normalise = device.Prepare(new Conv2d(1, config.Mean.Count, 1), _grey.Shape,
+            [.. config.Std.Select(std => 1 / std)], [.. config.Mean.Zip(config.Std, (mean, std) => -mean / std)]);
         _features = Build(_network, config, Network.Bind(_input));
         _network.Allocate([_features]);
         _gridPool = device.Prepare(new AdaptiveAvgPool2d(config.Grid), _features.Shape);
@@ -66,13 +67,14 @@ public sealed class VisualTrunk : IDisposable
     /// <param name="cancellation">Looked at between layers.</param>
     public void RunGrey(ReadOnlySpan<float> slices, CancellationToken cancellation = default)
     {
-        int pixels = _normalised.Length / _config.Mean.Count;
-        if (slices.Length != (long)pixels * _gridChunks.Length)
+        int size = (int)_grey.Shape.Count;
+        if (slices.Length != (long)size * _gridChunks.Length)
             throw new ArgumentException($"{slices.Length} pixels given, {Slices} slices of {_config.ImageSize}×{_config.ImageSize} expected");
         for (int chunk = 0; chunk < _gridChunks.Length; chunk++)
         {
-            Normalise(slices.Slice(chunk * pixels, pixels), _normalised);
-            RunChunk(chunk, _normalised, cancellation);
+            _grey.Write(slices.Slice(chunk * size, size));
+            _normalise.Run(_grey, _input);
+            RunChunk(chunk, cancellation);
         }
     }
 
@@ -81,11 +83,21 @@ public sealed class VisualTrunk : IDisposable
     /// <param name="cancellation">Looked at between layers.</param>
     public void Run(ReadOnlySpan<float> images, CancellationToken cancellation = default)
     {
-        int size = _normalised.Length;
+        int size = (int)_input.Shape.Count;
         if (images.Length != (long)size * _gridChunks.Length)
             throw new ArgumentException($"{images.Length} values given, {Slices} images of {_config.ImageSize}×{_config.ImageSize}×{_config.Mean.Count} expected");
         for (int chunk = 0; chunk < _gridChunks.Length; chunk++)
-            RunChunk(chunk, images.Slice(chunk * size, size), cancellation);
+        {
+            _input.Write(images.Slice(chunk * size, size));
+            RunChunk(chunk, cancellation);
+        }
+    }
+
+    /// <summary>Runs the slices that are on the device already, for clocks. They are all of the study only where all go through at once.</summary>
+    internal void RunResident()
+    {
+        _normalise.Run(_grey, _input);
+        RunChunk(0, CancellationToken.None);
     }
 
     /// <summary>Frees weights and activations.</summary>
@@ -94,33 +106,18 @@ public sealed class VisualTrunk : IDisposable
         _network.Dispose();
         _gridPool.Dispose();
         _globalPool.Dispose();
+        _normalise.Dispose();
+        _grey.Dispose();
         _input.Dispose();
         Grid.Dispose();
         Pooled.Dispose();
     }
 
-    private void RunChunk(int chunk, ReadOnlySpan<float> images, CancellationToken cancellation)
+    private void RunChunk(int chunk, CancellationToken cancellation)
     {
-        _input.Write(images);
         _network.Run(cancellation);
         _gridPool.Run(_features.Tensor!, _gridChunks[chunk]);
         _globalPool.Run(_features.Tensor!, _pooledChunks[chunk]);
-    }
-
-    /// <summary>Grey pixels [n] in 0..1 → [n, channels], each (grey − mean) / std.</summary>
-    private void Normalise(ReadOnlySpan<float> grey, Span<float> images)
-    {
-        int channels = _config.Mean.Count;
-        for (int c = 0; c < channels; c++)
-        {
-            float scale = 1 / _config.Std[c], shift = -_config.Mean[c] / _config.Std[c];
-            int at = c;
-            foreach (float value in grey)
-            {
-                images[at] = float.FusedMultiplyAdd(value, scale, shift);
-                at += channels;
-            }
-        }
     }
 
     private static Network.Value Build(Network network, VisualConfig config, Network.Value images)

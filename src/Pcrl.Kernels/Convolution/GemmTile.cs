@@ -1,0 +1,177 @@
+using ILGPU;
+
+namespace Pcrl.Kernels.Convolution;
+
+/// <summary>
+/// The fp32 kernel of <see cref="GpuConvolution"/>: a group of 64 threads computes 64 output rows × 64 channels, a thread 8 × 8 of them. Eight
+/// input channels of one tap are in shared memory while the next eight are on their way. It needs neither shuffles nor half precision, so it
+/// runs on everything that ILGPU drives.
+/// </summary>
+internal static class GemmTile
+{
+    /// <summary>Output rows and columns of a group.</summary>
+    public const int Side = 64;
+
+    /// <summary>Input channels of a step.</summary>
+    public const int Depth = 8;
+
+    /// <summary>Threads of a group. Each reads the channels of one row, and one column of weights.</summary>
+    public const int Threads = Side;
+
+    /// <summary>Threads side by side; a thread has four rows (columns) at 4·its place and four more half a tile further on.</summary>
+    private const int Across = 8, Half = Side / 2;
+
+    public static void Kernel(ArrayView<float> input, ArrayView<float> output, ArrayView<float> residual, ArrayView<int> taps,
+        ArrayView<float> weight, ArrayView<float> bias, Dimensions d)
+    {
+        // [2, Depth, Side] each: one half is read while the other is filled
+        var rows = SharedMemory.Allocate<float>(2 * Depth * Side);
+        var columns = SharedMemory.Allocate<float>(2 * Depth * Side);
+        int thread = Group.IdxX;
+        int firstRow = Grid.IdxX / d.ColumnTiles * Side, firstColumn = Grid.IdxX % d.ColumnTiles * Side;
+
+        var place = d.Place(firstRow + thread);
+        int steps = (d.Depth + Depth - 1) / Depth, columnStride = d.ColumnTiles * Side;
+        long w = firstColumn + thread;
+
+        Quad c0 = default, c1 = default, c2 = default, c3 = default, c4 = default, c5 = default, c6 = default, c7 = default;
+        Quad e0 = default, e1 = default, e2 = default, e3 = default, e4 = default, e5 = default, e6 = default, e7 = default;
+        int buffer = 0;
+        for (int tap = 0; tap < d.Taps; tap++)
+        {
+            long pixel = d.Source(place, taps[2 * tap], taps[2 * tap + 1]);
+            for (int step = 0; step < steps; step++)
+            {
+                int at = buffer * (Depth * Side) + thread;
+                for (int k = 0; k < Depth; k++)
+                {
+                    int channel = step * Depth + k;
+                    float value = 0;
+                    if (pixel >= 0 && channel < d.Depth)
+                        value = input[pixel + channel];
+                    rows[at + k * Side] = value;
+                    columns[at + k * Side] = weight[w];
+                    w += columnStride;
+                }
+                Group.Barrier(); // the only one: who comes to fill this half again has passed the other half's barrier
+
+                int a = buffer * (Depth * Side) + thread / Across * 4, b = buffer * (Depth * Side) + thread % Across * 4;
+                for (int k = 0; k < Depth; k++)
+                {
+                    var left = Quad.Load(columns, b + k * Side);
+                    var right = Quad.Load(columns, b + k * Side + Half);
+                    var top = Quad.Load(rows, a + k * Side);
+                    var bottom = Quad.Load(rows, a + k * Side + Half);
+                    c0.Add(top.X, left);
+                    c1.Add(top.Y, left);
+                    c2.Add(top.Z, left);
+                    c3.Add(top.W, left);
+                    c4.Add(bottom.X, left);
+                    c5.Add(bottom.Y, left);
+                    c6.Add(bottom.Z, left);
+                    c7.Add(bottom.W, left);
+                    e0.Add(top.X, right);
+                    e1.Add(top.Y, right);
+                    e2.Add(top.Z, right);
+                    e3.Add(top.W, right);
+                    e4.Add(bottom.X, right);
+                    e5.Add(bottom.Y, right);
+                    e6.Add(bottom.Z, right);
+                    e7.Add(bottom.W, right);
+                }
+                buffer = 1 - buffer;
+            }
+        }
+
+        int row = firstRow + thread / Across * 4, column = firstColumn + thread % Across * 4;
+        Store(row, column, c0, output, residual, bias, d);
+        Store(row + 1, column, c1, output, residual, bias, d);
+        Store(row + 2, column, c2, output, residual, bias, d);
+        Store(row + 3, column, c3, output, residual, bias, d);
+        Store(row + Half, column, c4, output, residual, bias, d);
+        Store(row + Half + 1, column, c5, output, residual, bias, d);
+        Store(row + Half + 2, column, c6, output, residual, bias, d);
+        Store(row + Half + 3, column, c7, output, residual, bias, d);
+        column += Half;
+        Store(row, column, e0, output, residual, bias, d);
+        Store(row + 1, column, e1, output, residual, bias, d);
+        Store(row + 2, column, e2, output, residual, bias, d);
+        Store(row + 3, column, e3, output, residual, bias, d);
+        Store(row + Half, column, e4, output, residual, bias, d);
+        Store(row + Half + 1, column, e5, output, residual, bias, d);
+        Store(row + Half + 2, column, e6, output, residual, bias, d);
+        Store(row + Half + 3, column, e7, output, residual, bias, d);
+    }
+
+    /// <summary>Bias, residual and ReLU on four neighbouring channels of a row.</summary>
+    private static void Store(int row, int column, Quad sum, ArrayView<float> output, ArrayView<float> residual, ArrayView<float> bias, Dimensions d)
+    {
+        if (row >= d.Rows)
+            return;
+        long target = d.Target(row);
+        StoreOne(target, column, sum.X, output, residual, bias, d);
+        StoreOne(target, column + 1, sum.Y, output, residual, bias, d);
+        StoreOne(target, column + 2, sum.Z, output, residual, bias, d);
+        StoreOne(target, column + 3, sum.W, output, residual, bias, d);
+    }
+
+    private static void StoreOne(long target, int column, float sum, ArrayView<float> output, ArrayView<float> residual, ArrayView<float> bias, Dimensions d)
+    {
+        if (column >= d.Columns)
+            return;
+        sum += bias[column];
+        if (d.HasResidual != 0)
+            sum += residual[target + column];
+        output[target + column] = d.Relu != 0 && sum < 0 ? 0 : sum; // not Max: a NaN must stay one
+    }
+
+    /// <summary>Four neighbouring values, in registers.</summary>
+    private struct Quad
+    {
+        public float X, Y, Z, W;
+
+        public static Quad Load(ArrayView<float> from, int at) => new() { X = from[at], Y = from[at + 1], Z = from[at + 2], W = from[at + 3] };
+
+        public void Add(float factor, Quad values)
+        {
+            X += factor * values.X;
+            Y += factor * values.Y;
+            Z += factor * values.Z;
+            W += factor * values.W;
+        }
+    }
+
+    /// <summary>Sizes of one <see cref="TapGrid"/> and group; rows run over all images.</summary>
+    internal struct Dimensions
+    {
+        public int Rows, Taps, Depth, Columns, ColumnTiles;
+        public int GridH, GridW, StrideH, StrideW, FirstH, FirstW, StepH, StepW;
+        public int InputH, InputW, InputChannels, FirstInput;
+        public int OutputH, OutputW, OutputChannels, FirstOutput;
+        public int Relu, HasResidual;
+
+        /// <summary>Where a row stands in the input; beyond the last row, outside every image.</summary>
+        public readonly (int Image, int Y, int X) Place(int row)
+        {
+            const int Outside = int.MinValue / 2;
+            int image = row / (GridH * GridW), y = row / GridW % GridH, x = row % GridW;
+            return row < Rows ? (image, y * StrideH, x * StrideW) : (0, Outside, 0);
+        }
+
+        /// <summary>First channel of the input pixel that a tap reads, −1 in the padding.</summary>
+        public readonly long Source((int Image, int Y, int X) place, int dy, int dx)
+        {
+            int y = place.Y + dy, x = place.X + dx;
+            if (y < 0 || y >= InputH || x < 0 || x >= InputW)
+                return -1;
+            return (((long)place.Image * InputH + y) * InputW + x) * InputChannels + FirstInput;
+        }
+
+        /// <summary>First channel of the output pixel of a row.</summary>
+        public readonly long Target(int row)
+        {
+            int image = row / (GridH * GridW), y = row / GridW % GridH, x = row % GridW;
+            return (((long)image * OutputH + FirstH + y * StepH) * OutputW + FirstW + x * StepW) * OutputChannels + FirstOutput;
+        }
+    }
+}

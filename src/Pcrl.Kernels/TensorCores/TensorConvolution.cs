@@ -1,0 +1,91 @@
+using ILGPU;
+using ILGPU.Runtime;
+using Pcrl.Kernels.Convolution;
+using Pcrl.Kernels.Gpu;
+
+namespace Pcrl.Kernels.TensorCores;
+
+/// <summary>Convolution, transposed convolution and linear layer in bfloat16 on a CUDA card's tensor cores: see <see cref="TensorKernel"/>.</summary>
+internal sealed class TensorConvolution : Layer
+{
+    private readonly List<Launch> _launches = [];
+
+    public TensorConvolution(GpuDevice device, Operator op, Shape input, ConvolutionForm form, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
+        : base(device, op, input)
+    {
+        try
+        {
+            foreach (var (grid, group) in form.Parts)
+            {
+                var tile = device.ChooseTile((long)input.N * grid.Extent.H * grid.Extent.W, form.Order.Columns, TensorProduct.HasWholeChunks(form, input));
+                _launches.Add(new Launch(device, TensorProduct.Plan(tile, form, grid, group, Input, Output, weight, bias)));
+            }
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    public override void Dispose() => _launches.ForEach(l => l.Dispose());
+
+    private protected override void Execute(Tensor input, Tensor output, Tensor? residual)
+    {
+        nint x = Address(input), y = Address(output), added = residual is null ? 0 : Address(residual);
+        foreach (var launch in _launches)
+            launch.Run(x, y, added);
+    }
+
+    private nint Address(Tensor tensor)
+    {
+        nint address = ((GpuTensor)tensor).Halves.LoadEffectiveAddressAsPtr();
+        Operator.Check(address % (TensorTile.Chunk * 2) == 0 || tensor.Shape.C % TensorTile.Chunk != 0, "a view begins between chunks of eight values");
+        return address;
+    }
+
+    private sealed class Launch : IDisposable
+    {
+        private readonly CudaModule _kernel;
+        private readonly MemoryBuffer1D<int, Stride1D.Dense>? _table;
+        private readonly MemoryBuffer1D<ushort, Stride1D.Dense>? _weight;
+        private readonly MemoryBuffer1D<float, Stride1D.Dense>? _bias;
+        private readonly TensorArguments _arguments;
+        private readonly int _blocks;
+        private readonly (int Input, int Output) _firstBytes;
+
+        public Launch(GpuDevice device, TensorProduct product)
+        {
+            _kernel = device.Module(product.Tile, product.WholeChunks, product.WholeStores);
+            (_blocks, _firstBytes, _arguments) = (product.Blocks, product.FirstBytes, product.Arguments);
+            try
+            {
+                _table = device.Allocate(product.Table);
+                _weight = device.Allocate(product.Weight);
+                _bias = device.Allocate(product.Bias);
+            }
+            catch
+            {
+                Dispose();
+                throw;
+            }
+            _arguments.Table = _table.NativePtr;
+            _arguments.Weight = _weight.NativePtr;
+            _arguments.Bias = _bias.NativePtr;
+        }
+
+        public void Run(nint input, nint output, nint residual) => _kernel.Launch(_blocks, _arguments with
+        {
+            Input = input + _firstBytes.Input,
+            Output = output + _firstBytes.Output,
+            Residual = residual == 0 ? 0 : residual + _firstBytes.Output,
+        });
+
+        public void Dispose()
+        {
+            _table?.Dispose();
+            _weight?.Dispose();
+            _bias?.Dispose();
+        }
+    }
+}
