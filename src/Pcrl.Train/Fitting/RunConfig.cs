@@ -6,7 +6,9 @@ using System.Text.Json.Serialization;
 using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Vision;
+using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
+using Pcrl.Train.Models.Clip;
 using Pcrl.Train.Text;
 
 namespace Pcrl.Train.Fitting;
@@ -110,6 +112,12 @@ public sealed record RunConfig
     /// <summary>Adapters.</summary>
     public LoraConfig Lora { get; init; } = new();
 
+    /// <summary>What the branches and adapters are trained on.</summary>
+    public LossConfig Loss { get; init; } = LossConfig.ReportOnly;
+
+    /// <summary>Text encoder of ablation (e), used where <c>loss.text_encoder</c> is <c>bert</c>.</summary>
+    public BertConfig Bert { get; init; } = new();
+
     /// <summary>Teaching the trunk the slice labels.</summary>
     public TrunkFitConfig TrunkFit { get; init; } = new();
 
@@ -125,7 +133,7 @@ public sealed record RunConfig
 
     /// <summary>The model's shape for a tokenizer.</summary>
     public ModelShape Shape(TokenizerData tokenizer) => new(
-        Visual with { TokenWidth = Language.HiddenSize }, Language with { VocabSize = tokenizer.Count }, Lora);
+        Visual with { TokenWidth = Language.HiddenSize }, Language with { VocabSize = tokenizer.Count }, Lora, Loss.TextEncoder == "bert" ? Bert : null);
 
     private static readonly JsonSerializerOptions Options = new()
     {
