@@ -9,6 +9,7 @@ using Pcrl.Runtime.Vision;
 using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
 using Pcrl.Train.Models.Clip;
+using Pcrl.Train.Quantisation;
 using Pcrl.Train.Text;
 
 namespace Pcrl.Train.Fitting;
@@ -112,6 +113,9 @@ public sealed record RunConfig
     /// <summary>Adapters.</summary>
     public LoraConfig Lora { get; init; } = new();
 
+    /// <summary>How the frozen LLM lies in memory: <c>float32</c>, <c>bfloat16</c> or <c>nf4</c>. Only float32 can be taught by <c>language_fit</c>.</summary>
+    public BaseWeights LanguageBase { get; init; }
+
     /// <summary>What the branches and adapters are trained on.</summary>
     public LossConfig Loss { get; init; } = LossConfig.ReportOnly;
 
@@ -133,7 +137,8 @@ public sealed record RunConfig
 
     /// <summary>The model's shape for a tokenizer.</summary>
     public ModelShape Shape(TokenizerData tokenizer) => new(
-        Visual with { TokenWidth = Language.HiddenSize }, Language with { VocabSize = tokenizer.Count }, Lora, Loss.TextEncoder == "bert" ? Bert : null);
+        Visual with { TokenWidth = Language.HiddenSize }, Language with { VocabSize = tokenizer.Count }, Lora,
+        Loss.TextEncoder == "bert" ? Bert : null, LanguageBase);
 
     private static readonly JsonSerializerOptions Options = new()
     {

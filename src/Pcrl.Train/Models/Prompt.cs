@@ -45,7 +45,7 @@ public sealed class Prompt
         using var scope = NewDisposeScope();
         int visualTokens = (int)visual.shape[1];
         var rows = PackedRows.Of([.. findings.Select(f => Sequence(visualTokens, f))]);
-        return Loss(llama, llama.Hidden(rows, visual), rows, visualTokens, findings).MoveToOuterDisposeScope();
+        return Loss(llama, llama.Hidden(rows, rows.Embeddings(llama, visual)), rows, visualTokens, findings).MoveToOuterDisposeScope();
     }
 
     /// <summary>L_g from hidden states that are there already.</summary>
