@@ -136,8 +136,11 @@ public sealed record RunConfig
     public int SliceCount => 24;
 
     /// <summary>The model's shape for a tokenizer.</summary>
-    public ModelShape Shape(TokenizerData tokenizer) => new(
-        Visual with { TokenWidth = Language.HiddenSize }, Language with { VocabSize = tokenizer.Count }, Lora,
+    public ModelShape Shape(TokenizerData tokenizer) => Shape(tokenizer.Count);
+
+    /// <summary>The model's shape for a number of tokens.</summary>
+    public ModelShape Shape(int vocabulary) => new(
+        Visual with { TokenWidth = Language.HiddenSize }, Language with { VocabSize = vocabulary }, Lora,
         Loss.TextEncoder == "bert" ? Bert : null, LanguageBase);
 
     private static readonly JsonSerializerOptions Options = new()

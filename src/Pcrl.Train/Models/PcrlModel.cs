@@ -4,6 +4,7 @@ using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Losses;
 using Pcrl.Train.Models.Clip;
 using Pcrl.Train.Quantisation;
+using Pcrl.Train.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -94,6 +95,23 @@ public sealed class PcrlModel : Module
         _std = tensor(visual.Std.ToArray()).DetachFromDisposeScope();
     }
 
+    /// <summary>
+    /// A model without memory behind its weights: it has their names and shapes, at any size, and can compute nothing. Not to be made beside other torch work, since
+    /// torch's default device is the process's.
+    /// </summary>
+    public static PcrlModel Outline(ModelShape shape)
+    {
+        set_default_device(META);
+        try
+        {
+            return new PcrlModel(shape);
+        }
+        finally
+        {
+            set_default_device(TorchDevice.Current);
+        }
+    }
+
     /// <summary>Dimensions.</summary>
     public ModelShape Shape { get; }
 
@@ -133,6 +151,11 @@ public sealed class PcrlModel : Module
             .Where(p => p.name.Contains(".lora_") || prefixes.Any(prefix => p.name.StartsWith(prefix, StringComparison.Ordinal)))
             .Select(p => (p.name, p.parameter))];
     }
+
+    /// <summary>How many weights of each part are trained on the given losses; all adapters together are called LoRA.</summary>
+    public IReadOnlyList<(string Part, long Count)> TrainedCounts(LossConfig loss) => [.. Trained(loss)
+        .GroupBy(p => p.Name.Contains(".lora_") ? "LoRA" : p.Name.Split('.')[0], p => p.Value.numel())
+        .Select(part => (part.Key, part.Sum()))];
 
     /// <summary>Leaves gradients to what is trained on the given losses, puts that into training mode, and gives it back.</summary>
     public IReadOnlyList<(string Name, Parameter Value)> Train(LossConfig loss)

@@ -15,9 +15,15 @@ public sealed class Prompt
 
     /// <summary>Tokenises the template.</summary>
     public Prompt(PromptTemplate template, Tokenizer tokenizer)
+        : this(tokenizer.EncodePrompt(template.Head), tokenizer.EncodePrompt(template.Tail))
     {
-        _head = [.. tokenizer.EncodePrompt(template.Head).Select(id => (long)id)];
-        _tail = [.. tokenizer.EncodePrompt(template.Tail).Select(id => (long)id)];
+    }
+
+    /// <summary>A prompt of given token ids.</summary>
+    public Prompt(IEnumerable<int> head, IEnumerable<int> tail)
+    {
+        _head = [.. head.Select(id => (long)id)];
+        _tail = [.. tail.Select(id => (long)id)];
     }
 
     /// <summary>Tokens around the visual ones.</summary>
