@@ -11,7 +11,7 @@ internal delegate Tensor Part(Tensor x, IReadOnlyList<Tensor> constants);
 /// </summary>
 internal sealed class Checkpointed : autograd.SingleTensorFunction<Checkpointed>
 {
-    private const string Function = "function", Constants = "constants", RandomState = "random";
+    private const string Function = "function", Constants = "constants";
 
     public override string Name => nameof(Checkpointed);
 
@@ -27,10 +27,10 @@ internal sealed class Checkpointed : autograd.SingleTensorFunction<Checkpointed>
     {
         var (part, constants) = ((Part)arguments[0], (int)arguments[1]);
         List<Tensor> tensors = [.. arguments.OfType<Tensor>()];
-        context.save_for_backward(tensors);
+        var random = TorchDevice.Random.get_state(); // the context takes hold of it after this method only: the caller's scope disposes of it
+        context.save_for_backward([.. tensors, random]);
         context.save_data(Function, part);
         context.save_data(Constants, constants);
-        context.save_data(RandomState, TorchDevice.Random.get_state().DetachFromDisposeScope());
         using var nothing = no_grad();
         return part(tensors[0], tensors.GetRange(1, constants));
     }
@@ -39,13 +39,12 @@ internal sealed class Checkpointed : autograd.SingleTensorFunction<Checkpointed>
     {
         var saved = context.get_saved_variables();
         var (part, constants) = ((Part)context.get_data(Function), (int)context.get_data(Constants));
-        using var before = (Tensor)context.get_data(RandomState);
         using var now = TorchDevice.Random.get_state();
-        TorchDevice.Random.set_state(before);
+        TorchDevice.Random.set_state(saved[^1]);
         using var again = enable_grad();
         using var x = saved[0].detach().requires_grad_();
         using var y = part(x, saved.GetRange(1, constants));
-        var gradients = autograd.grad([y], [x, .. saved.Skip(1 + constants)], [gradient]);
+        var gradients = autograd.grad([y], [x, .. saved.Skip(1 + constants).SkipLast(1)], [gradient]);
         TorchDevice.Random.set_state(now);
         return [null!, null!, gradients[0], .. Enumerable.Repeat<Tensor>(null!, constants), .. gradients.Skip(1)]; // one for each argument
     }
