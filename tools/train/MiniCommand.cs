@@ -1,10 +1,6 @@
 using System.CommandLine;
-using System.Reflection;
-using System.Text.Json.Nodes;
 using Pcrl.Convert;
-using Pcrl.Runtime;
 using Pcrl.Train.Checkpoints;
-using Pcrl.Train.Evaluation;
 using Pcrl.Train.Fitting;
 
 namespace Pcrl.Tools;
@@ -30,14 +26,7 @@ internal static class MiniCommand
     {
         var config = RunConfig.Load(parsed.GetValue(Config)!, parsed.UnmatchedTokens);
         var folder = new RunFolder(parsed.GetValue(Out)!);
-        var provenance = new JsonObject
-        {
-            ["program"] = typeof(RunFolder).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion,
-            ["config"] = JsonNode.Parse(config.ToJson()),
-        };
-        var score = MiniTraining.Run(config, folder, parsed.GetValue(CtIch), provenance, new ConsoleProgress(), cancellation);
-        Console.Write(score.Model.Table(score.Baseline));
-        Console.WriteLine($"run folder: {folder.Path}");
+        FitCommand.Fit(config, folder, parsed.GetValue(CtIch), resume: true, cancellation);
 
         string bundle = parsed.GetValue(Bundle) ?? Path.Combine(folder.Path, "bundle");
         using var run = folder.Load();

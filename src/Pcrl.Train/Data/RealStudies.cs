@@ -40,4 +40,9 @@ internal static class RealStudies
         }
         return studies;
     }
+
+    /// <summary>The same with texts derived from their labels, and the patient of each.</summary>
+    /// <exception cref="Runtime.InputException">As in <see cref="Load"/>.</exception>
+    public static List<(string Patient, TrainingStudy Study)> WithText(string folder, int imageSize, CancellationToken cancellation) =>
+        [.. CtIch.Load(folder).Zip(Load(folder, imageSize, cancellation), (scan, study) => (scan.Patient, study with { Findings = [scan.DerivedFindings] }))];
 }
