@@ -41,7 +41,7 @@ public sealed record PhantomConfig
     /// <summary>Rows and columns of the slices as the phantom's scanner makes them.</summary>
     public int ImageSize { get; init; } = 128;
 
-    /// <summary>Different wordings of each training study's findings.</summary>
+    /// <summary>Different wordings of each study's findings; 0: one, which says the same fact always in the same words, so that scores of texts tell of facts alone.</summary>
     public int Wordings { get; init; } = 4;
 }
 
@@ -161,7 +161,7 @@ public sealed record RunConfig
             : Threads is < 1 or > 256 ? $"threads is {Threads}, not in 1..256"
             : !(Phantoms.Difficulty is >= 0 and <= 1) ? $"phantoms.difficulty is {Phantoms.Difficulty}, not in 0..1"
             : Phantoms.ImageSize is < 32 or > 1024 ? $"phantoms.image_size is {Phantoms.ImageSize}, not in 32..1024"
-            : Phantoms.Training < 1 || Phantoms.HeldOut < 1 || Phantoms.Wordings < 1 || Phantoms.Validation < 0 ? "phantoms: training, held_out and wordings must be at least 1"
+            : Phantoms.Training < 1 || Phantoms.HeldOut < 1 || Phantoms.Wordings < 0 || Phantoms.Validation < 0 ? "phantoms: training and held_out must be at least 1, wordings and validation not negative"
             : new[] { TrunkFit, LanguageFit, JointFit }.Any(f => f.Steps < 1 || f.Batch < 1 || f.Accumulate < 1) ? "steps, batch and accumulate of every fit must be at least 1"
             : llm.HiddenSize % llm.NumAttentionHeads != 0 || llm.NumAttentionHeads % llm.NumKeyValueHeads != 0
                 ? "language: the heads must divide hidden_size, and the key-value heads the heads"

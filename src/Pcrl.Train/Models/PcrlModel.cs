@@ -3,6 +3,7 @@ using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Losses;
 using Pcrl.Train.Models.Clip;
+using Pcrl.Train.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -87,6 +88,7 @@ public sealed class PcrlModel : Module
             global_bert_align = Align(bert.HiddenSize);
         }
         RegisterComponents();
+        this.to(TorchDevice.Current);
         _mean = tensor(visual.Mean.ToArray()).DetachFromDisposeScope();
         _std = tensor(visual.Std.ToArray()).DetachFromDisposeScope();
     }
