@@ -73,7 +73,7 @@ public sealed class StudySplitTests : IDisposable
     public void What_stands_in_two_parts_is_counted()
     {
         var split = Load();
-        Assert.True(split.Training.Any(s => s.Findings[0] == "脑沟正常。"));
+        Assert.Contains(split.Training, s => s.Findings[0] == "脑沟正常。");
         Assert.Equal(split.HeldOut.Count(s => s.Findings[0] == "脑沟正常。"), split.Leakage.HeldOutFindings);
         Assert.Equal(split.Validation.Count(s => s.Findings[0] == "脑沟正常。"), split.Leakage.ValidationFindings);
         bool apart = split.Training.Any(s => s.Seed is 0) != split.Training.Any(s => s.Seed is Studies - 1);
