@@ -37,7 +37,7 @@ public sealed record PhantomScore(FindingScore Model, FindingScore Baseline, IRe
     }
 
     /// <summary>What the context leaves for the findings.</summary>
-    private static int MaximumTokens(TrainedRun run) =>
+    internal static int MaximumTokens(TrainedRun run) =>
         run.Config.ContextLength - run.Prompt.TokenCount - run.Config.Visual.TokenCount(run.Config.SliceCount);
 
     /// <summary>Both scores as JSON.</summary>
