@@ -107,7 +107,7 @@ public sealed class MiniTraining
         var model = new PcrlModel(_config.Shape(tokenizer.Data));
         var prompt = new Prompt(_config.Prompt, tokenizer);
 
-        stages.Run("trunk", (_config.TrunkFit, _config.Visual, _config.Seed, _config.Threads, 0), "trunk.safetensors", path =>
+        stages.Run("trunk", (_config.TrunkFit, _config.Visual, _config.Seed, _config.Threads), "trunk.safetensors", path =>
         {
             double loss = TrunkStage.Run("trunk", model, _config.TrunkFit, [studies], workers, _config.Seed, _progress, _cancellation);
             Weights.Save(path, Weights.Of(model.Trunk));

@@ -68,6 +68,12 @@ public record TrunkFitConfig : FitConfig
 
     /// <summary>How far slices are turned, moved, rewindowed and made noisy before the trunk sees them; 0: not at all (see <see cref="Data.SliceAugmentation"/>).</summary>
     public float Augmentation { get; init; } = 1;
+
+    /// <summary>Teach where on the slices of phantoms lesions and organs are, beside what a slice shows.</summary>
+    public bool Cells { get; init; } = true;
+
+    /// <summary>Weight of a real slice beside a phantom's: it knows fewer labels, and those are what it is there for.</summary>
+    public float ScanWeight { get; init; } = 1;
 }
 
 /// <summary>How real scans join: the trunk goes on learning from them and the phantoms, and studies spliced from them join the report stage.</summary>

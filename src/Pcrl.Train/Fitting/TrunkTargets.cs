@@ -53,26 +53,23 @@ internal sealed class TrunkTargets
     {
         var values = new float[picks.Length * Count];
         for (int i = 0; i < picks.Length; i++)
-            OfSlice(studies[picks[i].Study], picks[i].Slice, values.AsSpan(i * Count, Count));
-        return tensor(values).view(picks.Length, Count);
-    }
-
-    private void OfSlice(TrainingStudy study, int slice, Span<float> values)
-    {
-        values.Clear();
-        for (int label = 0; label < SliceLabels.Count; label++)
         {
-            byte known = study.Labels[slice * SliceLabels.Count + label];
-            foreach (int target in _of[label])
+            for (int label = 0; label < SliceLabels.Count; label++)
             {
-                values[target] = known switch
+                byte known = studies[picks[i].Study].Labels[picks[i].Slice * SliceLabels.Count + label];
+                foreach (int target in _of[label])
                 {
-                    1 => 1,
-                    TrainingStudy.Unknown when values[target] == 0 && target >= label => -1,
-                    _ => values[target],
-                };
+                    ref float value = ref values[i * Count + target];
+                    value = known switch
+                    {
+                        1 => 1,
+                        TrainingStudy.Unknown when value == 0 && target >= label => -1,
+                        _ => value,
+                    };
+                }
             }
         }
+        return tensor(values).view(picks.Length, Count);
     }
 
     /// <summary>
@@ -93,13 +90,7 @@ internal sealed class TrunkTargets
             Array.Clear(organCounts);
             if (studies[picks[i].Study].Raster is not { } raster)
             {
-                // Where a lesion lies is not known; that a slice has none of a kind holds for all its cells.
-                var cells = lesions.AsSpan(i * height * height * Count, height * height * Count);
-                OfSlice(studies[picks[i].Study], picks[i].Slice, cells[..Count]);
-                foreach (ref float value in cells[..Count])
-                    value = value == 0 ? 0 : -1;
-                for (int cell = 1; cell < height * height; cell++)
-                    cells[..Count].CopyTo(cells[(cell * Count)..]);
+                lesions.AsSpan(i * height * height * Count, height * height * Count).Fill(-1);
                 organs.AsSpan(i * height * height, height * height).Fill(LanguageModelLoss.Ignored);
                 continue;
             }

@@ -1,8 +1,6 @@
 using Pcrl.Runtime.Studies;
 using Pcrl.Train.Data;
 using Pcrl.Train.Evaluation;
-using Pcrl.Train.Fitting;
-using static TorchSharp.torch;
 
 namespace Pcrl.Train.Tests.Data;
 
@@ -45,21 +43,6 @@ public sealed class RealStudiesTests
             Assert.Equal(s % 2 == 0, shown.Count > 0);
         }
         Assert.True(mixed);
-    }
-
-    [Fact]
-    public void A_slice_without_a_kind_of_blood_has_none_in_any_cell()
-    {
-        using var scope = NewDisposeScope();
-        TrainingStudy[] studies = [Scan("1", 50, LesionKind.Epidural, 3).Study];
-        var moves = Enumerable.Repeat(SliceAugmentation.Move.Draw(new Random(1), 0, mayMirror: false), 2).ToArray();
-        var (cells, _) = TrunkTargets.All.OfCells(studies, [(0, 3), (0, 4)], moves, 2);
-        float At(int slice, string label) => cells[slice, 1, 1, SliceLabels.IndexOf(label)].item<float>();
-        Assert.Equal(-1, At(0, "kind:Epidural")); // it is somewhere
-        Assert.Equal(0, At(0, "kind:Subdural"));
-        Assert.Equal(0, At(1, "kind:Epidural"));
-        Assert.Equal(0, At(1, "Epidural:Frontal:Left"));
-        Assert.Equal(-1, At(1, "kind:Infarct"));
     }
 
     [Fact]
