@@ -11,7 +11,7 @@ internal static class MiniCommand
     private static readonly Option<string> Config = new("--config") { Description = "Configuration of the run", DefaultValueFactory = _ => "configs/mini.json" };
     private static readonly Option<string> Out = new("--out") { Description = "Run folder; a run that was interrupted there goes on", DefaultValueFactory = _ => "runs/mini" };
     private static readonly Option<string?> Bundle = new("--bundle") { Description = "Bundle to write at the end [default: bundle in the run folder]" };
-    private static readonly Option<string?> CtIch = new("--ct-ich") { Description = "Folder of the CT-ICH scans: they join the training of the trunk with their haemorrhage labels" };
+    private static readonly Option<string?> CtIch = new("--ct-ich") { Description = "Folder of the CT-ICH scans: they join the training with texts derived from their haemorrhage labels" };
 
     public static Command Create()
     {

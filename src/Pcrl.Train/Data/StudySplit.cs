@@ -35,7 +35,7 @@ public sealed record StudySplit(
         return data.Source switch
         {
             "ctrg" => ByPatient("CTRG-Brain", Ctrg.Load(data.Path!, data.Clues, size, progress, cancellation), data),
-            "ct-ich" => ByPatient("scans of CT-ICH (CC BY 4.0) with label-derived text", RealStudies.WithText(data.Path!, size, cancellation), data),
+            "ct-ich" => ByPatient("scans of CT-ICH (CC BY 4.0) with label-derived text", [.. RealStudies.Load(data.Path!, size, cancellation).Select(s => (s.Patient, s.Study))], data),
             _ => new StudySplit("synthetic phantoms", WithClues(phantoms, data.Clues),
                 Phantoms("validation", config.Phantoms.ValidationSeed, config.Phantoms.Validation),
                 Phantoms("held-out", config.Phantoms.HeldOutSeed, config.Phantoms.HeldOut)),

@@ -16,13 +16,12 @@ internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Ph
 {
     /// <summary>Makes phantoms, trunk, tokenizer and LLM, as far as they are not brought along or lie in the run folder already.</summary>
     /// <param name="config">The run.</param>
-    /// <param name="scans">Real scans that join the training of the trunk; may be empty.</param>
     /// <param name="stages">Keeps what is finished.</param>
     /// <param name="workers">Who computes.</param>
     /// <param name="progress">Told about every step.</param>
     /// <param name="cancellation">Stops between two steps.</param>
     public static BaseModel Make(
-        RunConfig config, IReadOnlyList<TrainingStudy> scans, StageStore stages, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation)
+        RunConfig config, StageStore stages, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         List<TrainingStudy> studies = [];
         if (config is not { Pretrained: { Trunk: not null, Language: not null }, Data.Source: not "phantoms" })
@@ -48,9 +47,9 @@ internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Ph
         }
         else
         {
-            stages.Run("trunk", (config.TrunkFit, config.Visual, config.Seed, config.Threads, scans.Count), "trunk.safetensors", path =>
+            stages.Run("trunk", (config.TrunkFit, config.Visual, config.Seed, config.Threads), "trunk.safetensors", path =>
             {
-                double loss = TrunkStage.Run(model, config.TrunkFit, studies, scans, workers, config.Seed, progress, cancellation);
+                double loss = TrunkStage.Run("trunk", model, config.TrunkFit, [studies], workers, config.Seed, progress, cancellation);
                 Weights.Save(path, Weights.Of(model.Trunk));
                 return new JsonObject { ["loss"] = loss };
             }, path => Load(path, model.Trunk));
@@ -97,7 +96,8 @@ internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Ph
         .SelectMany(s => s.Findings.Concat(s.KeyPhrases.SelectMany(p => p.Split(' '))))
         .Concat(Enumerable.Repeat(config.Prompt.Tail, studies.Count));
 
-    private static void Load(string path, nn.Module module)
+    /// <summary>Fills a part of a model from a file.</summary>
+    public static void Load(string path, nn.Module module)
     {
         using var file = Checkpoint.Open(path);
         Weights.Load(file, Weights.Of(module));

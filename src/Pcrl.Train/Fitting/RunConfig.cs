@@ -72,7 +72,7 @@ public record FitConfig
 }
 
 /// <summary>The optimisation of the trunk.</summary>
-public sealed record TrunkFitConfig : FitConfig
+public record TrunkFitConfig : FitConfig
 {
     /// <summary>
     /// Compute in bfloat16 (weights and losses stay float32): about twice as fast on processors with AVX512_BF16, and much slower on others.
@@ -81,6 +81,19 @@ public sealed record TrunkFitConfig : FitConfig
 
     /// <summary>How far slices are turned, moved, rewindowed and made noisy before the trunk sees them; 0: not at all (see <see cref="SliceAugmentation"/>).</summary>
     public float Augmentation { get; init; } = 1;
+
+    /// <summary>Teach where on the slices of phantoms lesions and organs are, beside what a slice shows.</summary>
+    public bool Cells { get; init; } = true;
+
+    /// <summary>Weight of a real slice beside a phantom's: it knows fewer labels, and those are what it is there for.</summary>
+    public float ScanWeight { get; init; } = 1;
+}
+
+/// <summary>How real scans join: the trunk goes on learning from them and the phantoms, and studies spliced from them join the report stage.</summary>
+public sealed record ScanFitConfig : TrunkFitConfig
+{
+    /// <summary>Studies spliced from the scans (see <see cref="Data.RealStudies"/>).</summary>
+    public int Splices { get; init; } = 1000;
 }
 
 /// <summary>
@@ -140,6 +153,9 @@ public sealed record RunConfig
 
     /// <summary>Teaching the trunk the slice labels.</summary>
     public TrunkFitConfig TrunkFit { get; init; } = new();
+
+    /// <summary>Teaching trunk and branches real scans; of use only where there are some.</summary>
+    public ScanFitConfig ScanFit { get; init; } = new();
 
     /// <summary>Teaching the LLM to write findings from words.</summary>
     public FitConfig LanguageFit { get; init; } = new();
