@@ -63,7 +63,7 @@ internal static class StepCommand
         int[] Tokens(int count) => [.. Enumerable.Range(0, count).Select(_ => random.Next(shape.Language.VocabSize))];
         float[] Mask() => [.. Enumerable.Range(0, shape.Visual.Grid * shape.Visual.Grid).Select(_ => (float)random.Next(2))];
         var objective = new JointObjective(new Prompt(Tokens(HeadTokens), Tokens(TailTokens)), config.Loss);
-        using var optimizer = optim.AdamW(trained, config.ReportFit.LearningRate, weight_decay: config.ReportFit.WeightDecay);
+        using var optimizer = optim.AdamW(trained, config.JointFit.LearningRate, weight_decay: config.JointFit.WeightDecay);
         for (int step = 1; step <= parsed.GetValue(Steps); step++)
         {
             cancellation.ThrowIfCancellationRequested();
@@ -79,7 +79,7 @@ internal static class StepCommand
             optimizer.zero_grad();
             total.backward();
             var backward = clock.Elapsed - forward;
-            double norm = nn.utils.clip_grad_norm_(trained, config.ReportFit.ClipNorm);
+            double norm = nn.utils.clip_grad_norm_(trained, config.JointFit.ClipNorm);
             optimizer.step();
             var all = clock.Elapsed;
             Print($"step {step}: report {parts.Report:0.0000}, segmentation {parts.Segmentation:0.0000}, entity {parts.Entity:0.0000}, theme {parts.Theme:0.0000}, gradient {norm:0.000}");

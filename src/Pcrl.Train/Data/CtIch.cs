@@ -14,28 +14,7 @@ public sealed record CtIchSlice(int Number, string Picture, IReadOnlyList<Lesion
 /// <summary>One scan of the CT-ICH data set (PhysioNet CT-ICH, CC BY 4.0).</summary>
 /// <param name="Patient">The data set's number of the person.</param>
 /// <param name="Slices">Labelled slices whose picture is there, caudal to cranial.</param>
-public sealed record CtIchScan(string Patient, IReadOnlyList<CtIchSlice> Slices)
-{
-    /// <summary>
-    /// A short text derived from the labels alone. It is not a radiologist's report and names neither sides nor places, because the labels don't.
-    /// </summary>
-    public string DerivedFindings
-    {
-        get
-        {
-            var kinds = Slices.SelectMany(s => s.Bleeds).Distinct().Order().ToList();
-            if (kinds.Count == 0) return "脑实质内未见明显异常高密度影。";
-            return string.Concat(kinds.Select(k => k switch
-            {
-                LesionKind.Haemorrhage => "脑实质内见高密度影。",
-                LesionKind.Subdural => "颅板下见新月形高密度影。",
-                LesionKind.Epidural => "颅板下见梭形高密度影。",
-                LesionKind.Subarachnoid => "脑沟、脑池内见高密度影。",
-                _ => "侧脑室内见高密度影。",
-            }));
-        }
-    }
-}
+public sealed record CtIchScan(string Patient, IReadOnlyList<CtIchSlice> Slices);
 
 /// <summary>Reads a folder of CT-ICH scans: <c>labels.csv</c> and one folder of JPEGs per patient.</summary>
 public static class CtIch

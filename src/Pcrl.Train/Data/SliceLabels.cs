@@ -82,23 +82,21 @@ public static class SliceLabels
     /// Labels of a CT-ICH slice, as far as its labels go: which kinds of blood are there is known, their side and region only when there is none,
     /// and of everything else nothing.
     /// </summary>
-    /// <returns>Values and their mask (1 = known), both [<see cref="Count"/>].</returns>
-    public static (byte[] Values, byte[] Known) Of(CtIchSlice slice)
+    /// <returns>[<see cref="Count"/>], 0, 1 or <see cref="TrainingStudy.Unknown"/>.</returns>
+    public static byte[] Of(CtIchSlice slice)
     {
-        var values = new byte[Count];
-        var known = new byte[Count];
-        known[Indices["any-blood"]] = 1;
-        values[Indices["any-blood"]] = (byte)(slice.Bleeds.Count > 0 ? 1 : 0);
+        var labels = new byte[Count];
+        Array.Fill(labels, TrainingStudy.Unknown);
+        labels[Indices["any-blood"]] = (byte)(slice.Bleeds.Count > 0 ? 1 : 0);
         foreach (LesionKind kind in Blood)
         {
             bool present = slice.Bleeds.Contains(kind);
-            known[Indices[$"kind:{kind}"]] = 1;
-            values[Indices[$"kind:{kind}"]] = (byte)(present ? 1 : 0);
+            labels[Indices[$"kind:{kind}"]] = (byte)(present ? 1 : 0);
             if (present) continue;
             for (int i = 0; i < Count; i++)
-                if (Names[i].StartsWith($"{kind}:", StringComparison.Ordinal)) known[i] = 1;
+                if (Names[i].StartsWith($"{kind}:", StringComparison.Ordinal)) labels[i] = 0;
         }
-        return (values, known);
+        return labels;
     }
 
     private static string[] MakeNames()

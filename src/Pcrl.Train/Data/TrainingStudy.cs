@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Threading.Channels;
 using Pcrl.Runtime.Studies;
+using Pcrl.Train.Clues;
 using Pcrl.Train.Fitting;
 
 namespace Pcrl.Train.Data;
@@ -15,6 +16,9 @@ namespace Pcrl.Train.Data;
 public sealed record TrainingStudy(
     ulong Seed, byte[] Slices, byte[] Labels, SliceRaster? Raster, IReadOnlyList<string> Findings, IReadOnlyList<string> KeyPhrases)
 {
+    /// <summary>Clues that were prepared for the study; null: they follow from <see cref="Raster"/> where there is one, else there are none.</summary>
+    public IReadOnlyList<SliceClue>? Clues { get; init; }
+
     /// <summary>A label that nobody has given; it counts in no loss.</summary>
     public const byte Unknown = 255;
 
@@ -25,7 +29,7 @@ public sealed record TrainingStudy(
     /// <param name="seed">Seed of the phantom.</param>
     /// <param name="options">How the phantom is made.</param>
     /// <param name="imageSize">Side S of the prepared slices.</param>
-    /// <param name="wordings">Wordings of the findings, at least 1.</param>
+    /// <param name="wordings">Wordings of the findings; 0: one, which says the same fact always in the same words.</param>
     public static TrainingStudy FromPhantom(ulong seed, PhantomOptions options, int imageSize, int wordings)
     {
         var phantom = PhantomGenerator.Create(seed, options);
@@ -35,7 +39,7 @@ public sealed record TrainingStudy(
         var labels = new byte[selection.Slices.Count * SliceLabels.Count];
         for (int i = 0; i < selection.Slices.Count; i++)
             all.AsSpan(selection.Slices[i].Slice * SliceLabels.Count, SliceLabels.Count).CopyTo(labels.AsSpan(i * SliceLabels.Count));
-        var findings = new List<string> { phantom.Findings };
+        var findings = new List<string> { wordings == 0 ? PhantomText.Compose(phantom.Truth, PhantomRandom.Typical) : phantom.Findings };
         for (int i = 1; i < wordings; i++)
             findings.Add(PhantomText.Compose(phantom.Truth, new PhantomRandom(seed, 100 + (ulong)i)));
         return new TrainingStudy(seed, ToBytes(images), labels, SliceRaster.Of(phantom, selection), findings, phantom.Truth.KeyPhrases);

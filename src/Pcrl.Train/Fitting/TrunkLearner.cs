@@ -44,24 +44,33 @@ internal sealed class TrunkLearner : IDisposable
     }
 
     /// <summary>The loss of chosen slices.</summary>
-    public Tensor Loss(TrunkFitConfig fit, IReadOnlyList<TrainingStudy> studies, (int, int)[] picks, Random random)
+    public Tensor Loss(TrunkFitConfig fit, IReadOnlyList<TrainingStudy> studies, (int Study, int Slice)[] picks, Random random)
     {
-        var moves = picks.Select(_ => SliceAugmentation.Move.Draw(random, fit.Augmentation)).ToArray();
+        // A study without a raster has no labels of sides either.
+        var moves = picks.Select(p => SliceAugmentation.Move.Draw(random, fit.Augmentation, mayMirror: studies[p.Study].Raster is null)).ToArray();
         var slices = SliceAugmentation.Apply(Slices(studies, picks, _model.Shape.Visual.ImageSize), moves, fit.Augmentation);
         var stages = _model.TrunkStages(slices, fit.Bfloat16 ? ScalarType.BFloat16 : ScalarType.Float32);
         var targets = TrunkTargets.All;
         var (last, early) = (stages[^1].permute(0, 2, 3, 1), stages[^2].permute(0, 2, 3, 1)); // [N, h, w, C]
+        float[] weights = [.. picks.Select(p => studies[p.Study].Raster is null ? fit.ScanWeight : 1)];
+        var loss = Binary(_sliceHead.forward(last.mean([1, 2])), targets.OfSlices(studies, picks), tensor(weights).unsqueeze(1));
+        if (!fit.Cells)
+            return loss;
         var (lesions, _) = targets.OfCells(studies, picks, moves, (int)last.shape[1]);
         var (earlyLesions, organs) = targets.OfCells(studies, picks, moves, (int)early.shape[1]);
-        return Binary(_sliceHead.forward(last.mean([1, 2])), targets.OfSlices(studies, picks))
+        return loss
             + 0.5 * Binary(_cellHead.forward(last), lesions)
             + 0.2 * Binary(_earlyHead.forward(early), earlyLesions)
             + 3 * nn.functional.cross_entropy(_organHead.forward(early).flatten(0, 2), organs.flatten());
     }
 
     /// <summary>Cross-entropy per slice; what nobody knows weighs nothing.</summary>
-    private static Tensor Binary(Tensor logits, Tensor labels) => nn.functional.binary_cross_entropy_with_logits(
-        logits, labels.clamp_min(0), labels.ge(0).to(float32), nn.Reduction.Sum) / logits.shape[0];
+    private static Tensor Binary(Tensor logits, Tensor labels, Tensor? weights = null)
+    {
+        var known = labels.ge(0).to(float32);
+        return nn.functional.binary_cross_entropy_with_logits(
+            logits, labels.clamp_min(0), weights is null ? known : known * weights, nn.Reduction.Sum) / logits.shape[0];
+    }
 
     private static Linear Head(int channels)
     {

@@ -11,27 +11,32 @@ namespace Pcrl.Train.Fitting;
 internal static class TrunkStage
 {
     /// <summary>Trains; returns the loss at the end.</summary>
+    /// <param name="stage">Name for the progress.</param>
     /// <param name="model">Its trunk is trained.</param>
     /// <param name="fit">Settings.</param>
-    /// <param name="phantoms">Fully labelled studies.</param>
-    /// <param name="scans">Real scans of which only the kinds of bleeding are known; may be empty.</param>
+    /// <param name="sources">Every source of studies gives the same number of slices; half of those show a lesion.</param>
     /// <param name="workers">Who computes.</param>
     /// <param name="seed">Seed of the choices.</param>
     /// <param name="progress">Told after every step.</param>
     /// <param name="cancellation">Looked at before every step.</param>
     public static double Run(
-        PcrlModel model, TrunkFitConfig fit, IReadOnlyList<TrainingStudy> phantoms, IReadOnlyList<TrainingStudy> scans, Workers workers, int seed,
+        string stage, PcrlModel model, TrunkFitConfig fit, IReadOnlyList<IReadOnlyList<TrainingStudy>> sources, Workers workers, int seed,
         IProgress<StageProgress> progress, CancellationToken cancellation)
     {
-        TrainingStudy[] studies = [.. phantoms, .. scans];
-        var ill = phantoms.SelectMany((study, s) => Enumerable.Range(0, SliceCount(study)).Where(k => HasLesion(study, k)).Select(k => (s, k))).ToArray();
+        TrainingStudy[] studies = [.. sources.SelectMany(s => s)];
+        var pools = new List<((int Study, int Slice)[] All, (int Study, int Slice)[] Ill)>();
+        foreach (var source in sources)
+        {
+            int before = sources.Take(pools.Count).Sum(s => s.Count);
+            var all = source.SelectMany((study, s) => Enumerable.Range(0, SliceCount(study)).Select(k => (before + s, k))).ToArray();
+            pools.Add((all, [.. all.Where(p => HasLesion(studies[p.Item1], p.k))]));
+        }
         (int, int) Pick(int i, Random random)
         {
+            var (all, ill) = pools[i % pools.Count];
             // Half of the slices show a lesion: at their natural rate most steps would teach the trunk what health looks like.
-            if (i % 2 == 0 && ill.Length > 0)
-                return ill[random.Next(ill.Length)];
-            int study = i % 8 == 1 && scans.Count > 0 ? phantoms.Count + random.Next(scans.Count) : random.Next(phantoms.Count);
-            return (study, random.Next(SliceCount(studies[study])));
+            var pool = i / pools.Count % 2 == 0 && ill.Length > 0 ? ill : all;
+            return pool[random.Next(pool.Length)];
         }
 
         model.train();
@@ -40,7 +45,7 @@ internal static class TrunkStage
         Random[] randoms = [.. learners.Select((_, i) => new Random(seed + i))];
         try
         {
-            return FitLoop.Run("trunk", fit, workers, [.. learners.Select(l => l.Parameters)], worker =>
+            return FitLoop.Run(stage, fit, workers, [.. learners.Select(l => l.Parameters)], worker =>
             {
                 var random = randoms[worker];
                 var picks = Enumerable.Range(0, FitLoop.Share(fit, workers)).Select(i => Pick(i, random)).ToArray();

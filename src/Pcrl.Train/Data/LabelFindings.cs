@@ -1,0 +1,34 @@
+using Pcrl.Train.Evaluation;
+
+namespace Pcrl.Train.Data;
+
+/// <summary>
+/// Words what slice labels of haemorrhage say as a findings text, in the vocabulary of the phantoms' texts. It is label-derived, not a radiologist's
+/// report: it names neither sides nor places and calls nothing normal, because the labels don't.
+/// </summary>
+internal static class LabelFindings
+{
+    private static readonly Dictionary<LesionKind, string[]> Present = new()
+    {
+        [LesionKind.Haemorrhage] = ["脑实质内见片状高密度影", "脑实质内可见高密度灶", "脑实质内见高密度出血灶"],
+        [LesionKind.Subdural] = ["颅板下见新月形高密度影", "颅骨内板下可见新月形高密度影", "颅板下见弧形、新月形高密度影"],
+        [LesionKind.Epidural] = ["颅板下见梭形高密度影", "颅骨内板下可见梭形高密度影", "颅板下可见双凸透镜形高密度影"],
+        [LesionKind.Subarachnoid] = ["脑沟、脑池内见高密度影", "脑沟及侧裂池内见线样高密度影", "脑沟、脑裂内可见条片状高密度影"],
+        [LesionKind.Intraventricular] = ["侧脑室内见高密度影", "侧脑室后角见高密度积血影", "侧脑室内可见高密度液平"],
+    };
+
+    private static readonly string[] Absent = ["颅内未见积血", "脑实质、脑室及脑外间隙未见积血", "颅内未见明显积血征象"];
+
+    /// <summary>The kinds of blood that can be stated.</summary>
+    public static IReadOnlyCollection<LesionKind> Kinds => Present.Keys;
+
+    /// <summary>Every sentence, without its full stop, that a text can begin with: those that state blood, or those that deny it. None is the beginning of another.</summary>
+    public static IEnumerable<string> Openings(bool bleeding) => bleeding ? Present.Values.SelectMany(v => v) : Absent;
+
+    /// <summary>One wording.</summary>
+    /// <param name="kinds">The kinds of blood that were labelled, those to be named first in front; none for a text that denies blood.</param>
+    /// <param name="random">Chooses the words.</param>
+    public static string Compose(IReadOnlyList<LesionKind> kinds, PhantomRandom random) => kinds.Count == 0
+        ? random.Pick<string>(Absent) + "。"
+        : string.Concat(kinds.Select(kind => random.Pick<string>(Present[kind]) + "。"));
+}

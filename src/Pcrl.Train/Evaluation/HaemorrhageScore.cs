@@ -1,0 +1,105 @@
+using System.Globalization;
+using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Data;
+using Pcrl.Train.Fitting;
+using Pcrl.Train.Models;
+using Pcrl.Train.Text;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pcrl.Train.Evaluation;
+
+/// <summary>What a model's report says of blood on one scan, beside the label.</summary>
+/// <param name="Patient">The scan.</param>
+/// <param name="Fold">The fold in which it was held out, from 0.</param>
+/// <param name="Bleeding">The label.</param>
+/// <param name="Probability">
+/// P(blood) / (P(blood) + P(no blood)): each the sum of the probabilities, under the model and given the scan's visual tokens, of all openings of a
+/// label-derived text that state blood (高密度, 出血, 积血) or deny it (see <see cref="LabelFindings.Openings"/>).
+/// </param>
+/// <param name="Report">The greedy report.</param>
+/// <param name="Ended">It came to its end before the token limit.</param>
+public sealed record HaemorrhageCase(string Patient, int Fold, bool Bleeding, double Probability, string Report, bool Ended)
+{
+    /// <summary>The greedy report states blood.</summary>
+    public bool Stated => FindingFacts.Parse(Report).Lesions.Any(l => LabelFindings.Kinds.Contains(l.Kind));
+
+    /// <summary>Asks a model about held-out scans.</summary>
+    internal static List<HaemorrhageCase> Measure(
+        TrainedRun run, IReadOnlyList<RealScan> scans, int fold, FeatureCache features, IProgress<StageProgress> progress, CancellationToken cancellation)
+    {
+        int maximum = ReportWriter.MaximumTokens(run);
+        var reports = ReportWriter.Write(run, features, progress, cancellation);
+        using var nothing = no_grad();
+        return [.. scans.Select((scan, i) => new HaemorrhageCase(
+            scan.Patient, fold, scan.Bleeding, ProbabilityOfBlood(run, features, i), reports[i], run.Tokenizer.Encode(reports[i]).Count < maximum - 2))];
+    }
+
+    private static double ProbabilityOfBlood(TrainedRun run, FeatureCache features, int scan)
+    {
+        using var scope = NewDisposeScope();
+        var prompt = run.Prompt.Embed(run.Model.Language, run.Model.VisualTokens(features.Take([scan]), 1));
+        double blood = 0, none = 0;
+        foreach (bool bleeding in (bool[])[true, false])
+        {
+            foreach (string opening in LabelFindings.Openings(bleeding))
+            {
+                double probability = Math.Exp(LogProbability(run.Model.Language, prompt, run.Tokenizer.Encode(opening)));
+                if (bleeding) blood += probability;
+                else none += probability;
+            }
+        }
+        return blood + none > 0 ? blood / (blood + none) : 0.5;
+    }
+
+    /// <summary>Log probability of a text's tokens behind a prompt [1, T, D].</summary>
+    private static double LogProbability(Llama llama, Tensor prompt, IReadOnlyList<int> text)
+    {
+        using var scope = NewDisposeScope();
+        var ids = tensor(text.Select(id => (long)id).ToArray()).unsqueeze(0);
+        var hidden = llama.Hidden(cat([prompt, llama.Embed(ids)], dim: 1));
+        var logits = llama.Logits(hidden.narrow(1, prompt.shape[1] - 1, text.Count)); // the prompt's last position predicts the first token
+        return logits.log_softmax(2).gather(2, ids.unsqueeze(2)).sum().item<float>();
+    }
+}
+
+/// <summary>How well reports tell scans with blood from scans without.</summary>
+/// <param name="Auc">Area under the ROC curve of <see cref="HaemorrhageCase.Probability"/>; NaN where only one kind of scan is there.</param>
+/// <param name="AucInterval">95 % bootstrap interval over scans.</param>
+/// <param name="Sensitivity">Share of scans with blood whose greedy report states blood.</param>
+/// <param name="Specificity">Share of scans without blood whose greedy report states none.</param>
+/// <param name="Ended">Share of greedy reports that end before the token limit.</param>
+/// <param name="Scans">Cases.</param>
+public sealed record HaemorrhageScore(double Auc, Interval AucInterval, double Sensitivity, double Specificity, double Ended, int Scans)
+{
+    private const int Resamples = 2000;
+
+    /// <summary>Mean of sensitivity and specificity.</summary>
+    public double BalancedAccuracy => (Sensitivity + Specificity) / 2;
+
+    /// <summary>Scores cases.</summary>
+    public static HaemorrhageScore Of(IReadOnlyList<HaemorrhageCase> cases)
+    {
+        var random = new Random(1);
+        var samples = Enumerable.Range(0, Resamples)
+            .Select(_ => AreaUnderCurve([.. cases.Select(_ => cases[random.Next(cases.Count)])])).Where(double.IsFinite).ToList();
+        return new HaemorrhageScore(
+            AreaUnderCurve(cases), samples.Count > 0 ? Resampling.Middle(samples) : new Interval(double.NaN, double.NaN),
+            cases.Where(c => c.Bleeding).Select(c => c.Stated ? 1.0 : 0).DefaultIfEmpty(double.NaN).Average(),
+            cases.Where(c => !c.Bleeding).Select(c => c.Stated ? 0.0 : 1).DefaultIfEmpty(double.NaN).Average(),
+            cases.Average(c => c.Ended ? 1.0 : 0), cases.Count);
+    }
+
+    /// <summary>Chance that a scan with blood has the higher probability of a random pair; ties count one half.</summary>
+    private static double AreaUnderCurve(IReadOnlyList<HaemorrhageCase> cases)
+    {
+        var (ill, well) = (cases.Where(c => c.Bleeding).ToList(), cases.Where(c => !c.Bleeding).ToList());
+        double wins = ill.Sum(i => well.Sum(w => i.Probability > w.Probability ? 1 : i.Probability == w.Probability ? 0.5 : 0));
+        return wins / ((double)ill.Count * well.Count);
+    }
+
+    /// <inheritdoc/>
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture,
+        $"{Scans,3} scans  AUC {Auc:0.000} [{AucInterval.Low:0.000}, {AucInterval.High:0.000}]  balanced accuracy {BalancedAccuracy:0.000} " +
+        $"(sensitivity {Sensitivity:0.000}, specificity {Specificity:0.000})  texts that end {Ended:0.000}");
+}

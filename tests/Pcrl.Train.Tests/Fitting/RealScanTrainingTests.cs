@@ -1,0 +1,105 @@
+using Pcrl.Runtime.Language;
+using Pcrl.Runtime.Vision;
+using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Fitting;
+using Pcrl.Train.Models;
+using Pcrl.Train.Text;
+
+namespace Pcrl.Train.Tests.Fitting;
+
+/// <summary>Four people made of the two CT-ICH scans that the repository ships, one of which bleeds.</summary>
+[Collection("torch")]
+public sealed class RealScanTrainingTests : IDisposable
+{
+    private static readonly FitConfig Two = new() { Steps = 2, Batch = 4 };
+
+    private static readonly RunConfig Tiny = new()
+    {
+        Threads = 2,
+        Phantoms = new PhantomConfig { Training = 3, HeldOut = 2, ImageSize = 64, Wordings = 2 },
+        Tokenizer = new TokenizerConfig { Tokens = 300 },
+        Visual = new VisualConfig { ImageSize = 32, Block = "basic", Depths = [1, 1], Width = 4, Grid = 4 },
+        Language = new LlmConfig { HiddenSize = 16, IntermediateSize = 32, NumHiddenLayers = 1, NumAttentionHeads = 2, NumKeyValueHeads = 1 },
+        Lora = new LoraConfig { R = 2 },
+        TrunkFit = new TrunkFitConfig { Steps = 2, Batch = 4 },
+        ScanFit = new ScanFitConfig { Steps = 2, Batch = 4, Cells = false, ScanWeight = 5, Splices = 4 },
+        LanguageFit = Two,
+        JointFit = new JointFitConfig { Steps = 2, Batch = 4 },
+    };
+
+    private readonly string _scans = Directory.CreateTempSubdirectory("pcrl-scans-").FullName, _run = Directory.CreateTempSubdirectory("pcrl-run-").FullName;
+
+    public RealScanTrainingTests()
+    {
+        var lines = new List<string> { "patient,slice,intraventricular,intraparenchymal,subarachnoid,epidural,subdural,no_hemorrhage,fracture" };
+        foreach (var (patient, sample, bleeds) in new[] { ("1", "050", true), ("2", "122", false), ("3", "050", true), ("4", "122", false) })
+        {
+            string folder = Path.Combine(_scans, patient);
+            Directory.CreateDirectory(folder);
+            foreach (string picture in Directory.GetFiles(Sample($"ct-ich-{sample}"), "*.jpg"))
+            {
+                File.Copy(picture, Path.Combine(folder, Path.GetFileName(picture)));
+                int number = int.Parse(Path.GetFileNameWithoutExtension(picture));
+                bool blood = bleeds && number is >= 10 and <= 20;
+                lines.Add($"{patient},{number},0,{(blood ? 1 : 0)},0,0,0,{(blood ? 0 : 1)},0");
+            }
+        }
+        File.WriteAllLines(Path.Combine(_scans, "labels.csv"), lines);
+    }
+
+    public void Dispose()
+    {
+        Directory.Delete(_scans, recursive: true);
+        Directory.Delete(_run, recursive: true);
+    }
+
+    [Fact]
+    public void Scans_change_trunk_and_reports_and_leave_what_comes_before_as_it_is()
+    {
+        MiniTraining.Run(Tiny, new RunFolder(_run), null, resume: true, [], new Stages(), default);
+        byte[] phantomsOnly = File.ReadAllBytes(Path.Combine(_run, "model.safetensors"));
+        var stages = new Stages();
+        MiniTraining.Run(Tiny, new RunFolder(_run), _scans, resume: true, [], stages, default);
+        Assert.Equal(["scans", "held-out", "features", "fit", "features", "write"], stages.Names);
+        Assert.NotEqual(phantomsOnly, File.ReadAllBytes(Path.Combine(_run, "model.safetensors")));
+        Assert.Contains("4 scans of CT-ICH", (string?)new RunFolder(_run).ReadMetrics()["data"]);
+    }
+
+    [Fact]
+    public void Every_person_is_held_out_once_and_the_same_seed_gives_the_same_figures()
+    {
+        var folds = new List<string>();
+        var cases = MiniTraining.CrossValidate(Tiny, new RunFolder(_run), _scans, 2, new Lines(folds.Add), new Stages(), default);
+        Assert.Equal(2, folds.Count);
+        Assert.Equal(["1", "2", "3", "4"], cases.Select(c => c.Patient).Order());
+        Assert.All(cases, c => Assert.Equal(c.Patient is "1" or "3", c.Bleeding));
+        Assert.All(cases.GroupBy(c => c.Fold), fold => Assert.Single(fold, c => c.Bleeding));
+        Assert.All(cases, c => Assert.InRange(c.Probability, double.Epsilon, 1 - 1e-9));
+        var again = MiniTraining.CrossValidate(Tiny, new RunFolder(_run), _scans, 2, new Lines(_ => { }), new Stages(), default);
+        Assert.Equal(cases, again);
+    }
+
+    private static string Sample(string name)
+    {
+        string? root = AppContext.BaseDirectory;
+        while (root is not null && !File.Exists(Path.Combine(root, "Pcrl.sln")))
+            root = Path.GetDirectoryName(root);
+        return Path.Combine(root ?? throw new InvalidOperationException("the tests do not run inside the repository"), "samples", name);
+    }
+
+    private sealed class Lines(Action<string> tell) : IProgress<string>
+    {
+        public void Report(string value) => tell(value);
+    }
+
+    private sealed class Stages : IProgress<StageProgress>
+    {
+        public List<string> Names { get; } = [];
+
+        public void Report(StageProgress value)
+        {
+            if (value.Done == 1 || Names.Count == 0 || Names[^1] != value.Stage)
+                Names.Add(value.Stage);
+        }
+    }
+}
