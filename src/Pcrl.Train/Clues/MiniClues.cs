@@ -7,6 +7,7 @@ using Pcrl.Train.Data;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Models.Clip;
 using Pcrl.Train.Models.Sam;
+using Pcrl.Train.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -16,10 +17,10 @@ namespace Pcrl.Train.Clues;
 public sealed record MiniCluesConfig
 {
     /// <summary>Side of the slices.</summary>
-    public int ImageSize { get; init; } = 96;
+    public int ImageSize { get; init; } = 64;
 
     /// <summary>Phantoms to learn from.</summary>
-    public int Phantoms { get; init; } = 48;
+    public int Phantoms { get; init; } = 120;
 
     /// <summary>Seed of the first of them.</summary>
     public ulong PhantomSeed { get; init; } = 5_000_000;
@@ -33,35 +34,48 @@ public sealed record MiniCluesConfig
     /// <summary>The segmenter.</summary>
     public SamConfig Sam { get; init; } = new()
     {
-        ImageSize = 96, PatchSize = 8, EmbedDim = 96, Depth = 4, NumHeads = 4, MlpRatio = 3, WindowSize = 6, GlobalAttnIndexes = [1, 3],
+        ImageSize = 64, PatchSize = 4, EmbedDim = 96, Depth = 4, NumHeads = 4, MlpRatio = 3, WindowSize = 8, GlobalAttnIndexes = [1, 3],
         PromptEmbedDim = 64, MaskInChans = 16, DecoderMlpDim = 128, DecoderHeads = 8, IouHidden = 64,
     };
 
-    /// <summary>Optimisation of the segmenter; the batch counts slices.</summary>
-    public FitConfig SamFit { get; init; } = new() { Steps = 900, Batch = 4, LearningRate = 1.5e-3, WeightDecay = 0.01 };
+    /// <summary>Optimisation of the segmenter's image encoder alone, by the organ of every pixel; the batch counts slices.</summary>
+    public FitConfig OrganFit { get; init; } = new() { Steps = 400, Batch = 8, LearningRate = 2e-3, WeightDecay = 0.01 };
+
+    /// <summary>Optimisation of the whole segmenter; the batch counts slices.</summary>
+    public FitConfig SamFit { get; init; } = new() { Steps = 600, Batch = 8, LearningRate = 2e-3, WeightDecay = 0.01 };
 
     /// <summary>Prompts per slice and step.</summary>
-    public int Prompts { get; init; } = 8;
+    public int Prompts { get; init; } = 4;
 
     /// <summary>The image-text model.</summary>
     public ClipConfig Clip { get; init; } = new()
     {
-        ImageSize = 64, PatchSize = 8, VisionWidth = 128, VisionLayers = 3, VisionHeads = 2, VocabSize = 258, ContextLength = 64,
+        ImageSize = 64, PatchSize = 8, VisionWidth = 64, VisionLayers = 3, VisionHeads = 1, VocabSize = 258, ContextLength = 64,
         TextWidth = 64, TextLayers = 1, TextHeads = 1, ProjectionDim = 64,
     };
 
     /// <summary>Optimisation of the image-text model; the batch counts masked slices.</summary>
-    public FitConfig ClipFit { get; init; } = new() { Steps = 400, Batch = 48, LearningRate = 1.5e-3, WeightDecay = 0.01 };
+    public FitConfig ClipFit { get; init; } = new() { Steps = 500, Batch = 64, LearningRate = 2e-3, WeightDecay = 0.01 };
 
     /// <summary>Settings of the mask generator that suit the small segmenter.</summary>
     public SamGeneratorConfig Generator { get; init; } = new()
     {
-        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.6, StabilityScoreThresh = 0.8, BoxNmsThresh = 0.7, MinMaskRegionArea = 8,
+        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.3, StabilityScoreThresh = 0.5, BoxNmsThresh = 0.7, MinMaskRegionArea = 8,
     };
+
+    /// <summary>Threads that train side by side; each takes its share of a batch, so another number makes other models.</summary>
+    public int Workers { get; init; } = 2;
 
     /// <summary>Seed of weights and sampling.</summary>
     public int Seed { get; init; } = 1;
 }
+
+/// <summary>A slice with at least one thing on it.</summary>
+/// <param name="Layer">0 to 7.</param>
+/// <param name="Pixels">[S, S] grey values.</param>
+/// <param name="Organs">[S, S] <see cref="PhantomOrgan"/> of every pixel.</param>
+/// <param name="Things">Its connected organs and lesions.</param>
+internal sealed record TrainingSlice(int Layer, byte[] Pixels, byte[] Organs, IReadOnlyList<PhantomThing> Things);
 
 /// <summary>Teaches a small Segment Anything and a small CLIP on phantoms, from nothing, with the classes of the full-size ones.</summary>
 public static class MiniClues
@@ -84,20 +98,21 @@ public static class MiniClues
         {
             throw new InputException(folder, $"cannot be made ({e.Message})", e);
         }
-        var studies = MakePhantoms(config, progress, cancellation);
-        random.manual_seed(config.Seed);
+        var slices = Slices(MakePhantoms(config, progress, cancellation), config);
+        using var workers = new Workers(config.Workers);
+        workers.Seed(config.Seed);
         using (var sam = new SamModel(config.Sam))
         {
-            MiniSam.Fit(sam, Things(studies, config), config, progress, cancellation);
+            MiniSam.Fit(sam, slices, config, workers, progress, cancellation);
             Weights.Save(SamFile(folder), Weights.Of(sam));
         }
         using var clip = new ClipModel(config.Clip);
         WriteVocabulary(ClipFolder(folder));
-        MiniClip.Fit(clip, ClipScorer.ReadVocabulary(ClipFolder(folder)), Things(studies, config), config, progress, cancellation);
+        MiniClip.Fit(clip, ClipScorer.ReadVocabulary(ClipFolder(folder)), slices, config, workers, progress, cancellation);
         Weights.Save(Path.Combine(ClipFolder(folder), "model.safetensors"), Weights.Of(clip));
     }
 
-    private static List<PhantomClueStudy> MakePhantoms(MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
+    internal static List<PhantomClueStudy> MakePhantoms(MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         var clock = Stopwatch.StartNew();
         var studies = new PhantomClueStudy[config.Phantoms];
@@ -111,18 +126,15 @@ public static class MiniClues
         return [.. studies];
     }
 
-    /// <summary>A slice with at least one thing on it.</summary>
-    internal sealed record TrainingSlice(int Layer, byte[] Pixels, IReadOnlyList<PhantomThing> Things);
-
-    private static List<TrainingSlice> Things(List<PhantomClueStudy> studies, MiniCluesConfig config)
+    internal static TrainingSlice[] Slices(List<PhantomClueStudy> studies, MiniCluesConfig config)
     {
         int smallest = (int)(config.SmallestShare * config.ImageSize * config.ImageSize);
         return [.. studies.SelectMany(study => Enumerable.Range(0, SliceSelector.Count).Select(s => new TrainingSlice(
-            s / SliceSelector.SlicesPerLayer, study.Study.Slice(s).ToArray(), [.. study.Things(s, smallest)]))).Where(s => s.Things.Count > 0)];
+            s / SliceSelector.SlicesPerLayer, study.Study.Slice(s).ToArray(), study.OrgansOf(s).ToArray(), [.. study.Things(s, smallest)]))).Where(s => s.Things.Count > 0)];
     }
 
     /// <summary>A byte-pair vocabulary of single letters: CLIP's form without merges.</summary>
-    private static void WriteVocabulary(string folder)
+    internal static void WriteVocabulary(string folder)
     {
         var tokens = new Dictionary<string, int>();
         foreach (string end in new[] { "", "</w>" })

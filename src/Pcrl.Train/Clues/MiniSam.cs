@@ -1,76 +1,178 @@
+using Pcrl.Train.Data;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Models.Sam;
 using Pcrl.Train.Torch;
 using TorchSharp;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Pcrl.Train.Clues;
 
-/// <summary>Teaches a small Segment Anything by points inside true masks, as the original was: the best of its three masks is trained.</summary>
-internal static class MiniSam
+/// <summary>
+/// Teaches a small Segment Anything by points on slices whose truth is known. The three masks of a point are its innermost thing (a lesion, else the
+/// organ), its organ and the whole head: the original's subpart, part and whole. Points alone teach too slowly for minutes, so a head that is
+/// thrown away afterwards names the organ of every pixel from the image embedding.
+/// </summary>
+internal sealed class MiniSam : IDisposable
 {
-    public static void Fit(
-        SamModel sam, List<MiniClues.TrainingSlice> slices, MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
+    private const int Lesion = (int)PhantomOrgan.Tentorium + 1, Classes = Lesion + 1;
+
+    private readonly SamModel _sam;
+    private readonly Tensor _positions;
+    private readonly Sequential _namer;
+
+    private MiniSam(SamModel sam)
     {
-        var random = new Random(config.Seed);
-        var positions = sam.PromptEncoder.DensePositions().DetachFromDisposeScope();
+        _sam = sam;
+        _positions = sam.PromptEncoder.DensePositions().DetachFromDisposeScope();
+        int width = sam.Config.PromptEmbedDim;
+        _namer = nn.Sequential(nn.ConvTranspose2d(width, width / 2, 2, 2), nn.GELU(), nn.ConvTranspose2d(width / 2, Classes, 2, 2));
+        Parameters = [.. sam.parameters(), .. _namer.parameters()];
         sam.train();
-        using var workers = new Workers(1);
-        FitLoop.Run("segment", config.SamFit, workers, [[.. sam.parameters()]], _ => Loss(sam, slices, config, positions, random), progress, cancellation);
-        sam.eval();
-        positions.Dispose();
     }
 
-    private static Tensor Loss(SamModel sam, List<MiniClues.TrainingSlice> slices, MiniCluesConfig config, Tensor positions, Random random)
+    private IReadOnlyList<Parameter> Parameters { get; }
+
+    /// <summary>Trains the model.</summary>
+    public static void Fit(
+        SamModel sam, TrainingSlice[] slices, MiniCluesConfig config, Workers workers, IProgress<StageProgress> progress,
+        CancellationToken cancellation)
     {
-        using var scope = NewDisposeScope();
-        int side = config.ImageSize;
-        var chosen = Enumerable.Range(0, config.SamFit.Batch).Select(_ => slices[random.Next(slices.Count)]).ToList();
-        var pictures = stack([.. chosen.Select(s => tensor(s.Pixels, uint8).view(1, side, side).expand(3, -1, -1))]).to(float32);
-        var embeddings = sam.ImageEncoder.forward(sam.Preprocess(pictures));
-        var points = new List<float>();
-        var targets = new List<Tensor>();
-        foreach (var slice in chosen)
+        using var first = new MiniSam(sam);
+        MiniSam[] learners = [first, .. Enumerable.Range(1, workers.Count - 1).Select(_ => first.Replicate())];
+        Random[] randoms = [.. learners.Select((_, i) => new Random(config.Seed + i))];
+        void Learn(string stage, FitConfig fit, int prompts) => FitLoop.Run(stage, fit, workers, [.. learners.Select(l => l.Parameters)], worker =>
         {
-            for (int p = 0; p < config.Prompts; p++)
+            var chosen = randoms[worker].GetItems(slices, FitLoop.Share(fit, workers));
+            return learners[worker].Loss(chosen, prompts, randoms[worker]);
+        }, progress, cancellation);
+        try
+        {
+            Learn("organs", config.OrganFit, 0);
+            Learn("segment", config.SamFit, config.Prompts);
+        }
+        finally
+        {
+            foreach (var replica in learners.Skip(1))
             {
-                var thing = slice.Things[random.Next(slice.Things.Count)];
-                int at = PointInside(thing.Mask, random);
-                points.AddRange([at % side, at / side]);
-                targets.Add(tensor(thing.Mask).view(1, side, side));
+                replica._sam.Dispose();
+                replica.Dispose();
             }
         }
-        int count = targets.Count;
-        var truth = stack([.. targets]).to(float32); // [N, 1, S, S]
-        truth = nn.functional.adaptive_avg_pool2d(truth, [config.Sam.LowResolution, config.Sam.LowResolution]);
-        var prompts = new SamPrompts(tensor(points.ToArray()).view(count, 1, 2), ones(count, 1, dtype: int32));
-        var (sparse, dense) = sam.PromptEncoder.Forward(prompts);
-        var (masks, iou) = sam.MaskDecoder.Forward(embeddings.repeat_interleave(config.Prompts, 0), positions, sparse, dense, multimask: true);
+        sam.eval();
+    }
 
-        var wanted = truth.expand_as(masks).flatten(2); // [N, 3, L·L]
-        var logits = masks.flatten(2);
+    private MiniSam Replicate()
+    {
+        var copy = new MiniSam(new SamModel(_sam.Config));
+        using var nothing = no_grad();
+        foreach (var (to, from) in copy.Parameters.Zip(Parameters).Select(p => ((Tensor)p.First, (Tensor)p.Second))
+            .Concat(copy._sam.buffers().Zip(_sam.buffers())))
+            to.copy_(from);
+        copy._positions.copy_(_positions);
+        return copy;
+    }
+
+    /// <summary>The loss of some slices with as many points on each, all mirrored or none.</summary>
+    private Tensor Loss(TrainingSlice[] slices, int prompts, Random random)
+    {
+        using var scope = NewDisposeScope();
+        int side = _sam.Config.ImageSize;
+        bool mirrored = random.Next(2) == 0; // a mirrored head is a head: sides have no names here
+        Tensor Pictures(IEnumerable<byte> bytes, int channels)
+        {
+            var pictures = tensor(bytes.ToArray(), uint8).view(-1, channels, side, side);
+            return mirrored ? pictures.flip(3) : pictures;
+        }
+        // Every n-th pixel, where the model's masks are coarser than the slices.
+        Tensor Targets(Tensor pictures) => nn.functional.interpolate(
+            pictures, [_sam.Config.LowResolution, _sam.Config.LowResolution], mode: InterpolationMode.Nearest);
+
+        var shown = Pictures(slices.SelectMany(s => s.Pixels), 1).expand(-1, 3, -1, -1).to(float32);
+        var embedding = _sam.ImageEncoder.forward(_sam.Preprocess(shown));
+        var organs = Targets(Pictures(slices.SelectMany(Labels), 1)).squeeze(1).to(int64);
+        var loss = nn.functional.cross_entropy(_namer.forward(embedding), organs);
+        if (prompts == 0)
+            return loss.MoveToOuterDisposeScope();
+
+        int count = slices.Length * prompts;
+        var points = new float[2 * count];
+        var things = new byte[count * SamMaskDecoder.Multimasks * side * side];
+        for (int i = 0; i < count; i++)
+        {
+            var slice = slices[i / prompts];
+            int at = Point(slice, random);
+            (points[2 * i], points[2 * i + 1]) = (mirrored ? side - 1 - at % side : at % side, at / side);
+            WriteTargets(slice, at, things.AsSpan(i * SamMaskDecoder.Multimasks * side * side));
+        }
+        var (sparse, dense) = _sam.PromptEncoder.Forward(new SamPrompts(tensor(points).view(count, 1, 2), ones(count, 1, dtype: int32)));
+        var (masks, iou) = _sam.MaskDecoder.Forward(embedding.repeat_interleave(prompts, 0), _positions, sparse, dense, multimask: true);
+        return (loss + MaskLoss(masks, iou, Targets(Pictures(things, SamMaskDecoder.Multimasks)).to(float32))).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Dice, focal loss and the squared error of the predicted IoU. All [N, 3, L, L] but <paramref name="iou"/>, which is [N, 3].</summary>
+    private static Tensor MaskLoss(Tensor masks, Tensor iou, Tensor targets)
+    {
+        var (logits, wanted) = (masks.flatten(2), targets.flatten(2));
         var probability = logits.sigmoid();
-        var dice = 1 - (2 * (probability * wanted).sum(-1) + 1) / (probability.sum(-1) + wanted.sum(-1) + 1);
-        var entropy = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction: nn.Reduction.None);
-        var miss = (1 - (probability * wanted + (1 - probability) * (1 - wanted))).square();
-        var each = dice + 10 * (miss * entropy).mean([-1]); // [N, 3]
+        var both = (probability * wanted).sum(-1);
+        var dice = 1 - (2 * both + 1) / (probability.sum(-1) + wanted.sum(-1) + 1);
+        var miss = (probability - wanted).square();
+        var focal = (miss * nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction: nn.Reduction.None)).mean([-1]);
+        Tensor real;
         using (no_grad())
         {
             var inside = logits.gt(0);
             var there = wanted.gt(0.5);
-            wanted = inside.logical_and(there).sum(-1).to(float32) / inside.logical_or(there).sum(-1).to(float32).clamp_min(1);
+            real = inside.logical_and(there).sum(-1).to(float32) / inside.logical_or(there).sum(-1).to(float32).clamp_min(1);
         }
-        var opinion = (iou - wanted.detach()).square().mean();
-        return (each.amin([1]).mean() + 0.1 * each.mean() + opinion).MoveToOuterDisposeScope();
+        return (dice + 10 * focal + (iou - real).square()).mean();
     }
 
-    private static int PointInside(bool[] mask, Random random)
+    /// <summary>Organ of every pixel, lesions above them.</summary>
+    private static byte[] Labels(TrainingSlice slice)
     {
+        byte[] labels = [.. slice.Organs];
+        foreach (var thing in slice.Things.Where(t => t.IsLesion))
+        {
+            for (int i = 0; i < labels.Length; i++)
+                labels[i] = thing.Mask[i] ? (byte)Lesion : labels[i];
+        }
+        return labels;
+    }
+
+    /// <summary>A point of a thing, most often; else of the whole picture, so that the model learns where there is nothing.</summary>
+    private static int Point(TrainingSlice slice, Random random)
+    {
+        if (random.Next(6) == 0)
+            return random.Next(slice.Pixels.Length);
+        bool[] mask = slice.Things[random.Next(slice.Things.Count)].Mask;
         while (true)
         {
             int at = random.Next(mask.Length);
             if (mask[at])
                 return at;
         }
+    }
+
+    /// <summary>Innermost thing, organ and head at a point; empty where there is none.</summary>
+    private static void WriteTargets(TrainingSlice slice, int at, Span<byte> targets)
+    {
+        int pixels = slice.Pixels.Length;
+        var organ = slice.Things.FirstOrDefault(t => !t.IsLesion && t.Mask[at]);
+        var inner = slice.Things.FirstOrDefault(t => t.IsLesion && t.Mask[at]) ?? organ;
+        bool head = slice.Organs[at] != (byte)PhantomOrgan.Outside;
+        for (int i = 0; i < pixels; i++)
+        {
+            targets[i] = inner is not null && inner.Mask[i] ? (byte)1 : (byte)0;
+            targets[pixels + i] = organ is not null && organ.Mask[i] ? (byte)1 : (byte)0;
+            targets[2 * pixels + i] = head && slice.Organs[i] != (byte)PhantomOrgan.Outside ? (byte)1 : (byte)0;
+        }
+    }
+
+    public void Dispose()
+    {
+        _positions.Dispose();
+        _namer.Dispose();
     }
 }

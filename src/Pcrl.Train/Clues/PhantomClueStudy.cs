@@ -70,6 +70,9 @@ public sealed record PhantomClueStudy(ClueStudy Study, byte[] Organs, byte[] Les
         return new PhantomClueStudy(study, organs, lesions);
     }
 
+    /// <summary>Organs of a slice, row-major.</summary>
+    public ReadOnlySpan<byte> OrgansOf(int slice) => Organs.AsSpan(slice * Study.ImageSize * Study.ImageSize, Study.ImageSize * Study.ImageSize);
+
     /// <summary>The pixels of an entity on a slice.</summary>
     public bool[] EntityMask(string entity, int slice)
     {

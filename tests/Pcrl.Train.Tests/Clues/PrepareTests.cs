@@ -9,6 +9,7 @@ using Pcrl.Train.Fitting;
 using Pcrl.Train.Models.Clip;
 using Pcrl.Train.Models.Sam;
 using Pcrl.Train.Torch;
+using TorchSharp;
 
 namespace Pcrl.Train.Tests.Clues;
 
@@ -192,7 +193,7 @@ public sealed class PrepareTests : IDisposable
         var config = new MiniCluesConfig
         {
             ImageSize = Size, Phantoms = 1, Phantom = new PhantomOptions { ImageSize = 64 }, Sam = _sam.Config, Prompts = 2,
-            SamFit = new FitConfig { Steps = 2, Batch = 2 }, ClipFit = new FitConfig { Steps = 2, Batch = 4 },
+            OrganFit = new FitConfig { Steps = 2, Batch = 2 }, SamFit = new FitConfig { Steps = 2, Batch = 2 }, ClipFit = new FitConfig { Steps = 2, Batch = 4 },
             Clip = new ClipConfig
             {
                 ImageSize = 16, PatchSize = 8, VisionWidth = 64, VisionLayers = 1, VisionHeads = 1, VocabSize = 258, ContextLength = 64,
@@ -215,6 +216,60 @@ public sealed class PrepareTests : IDisposable
         var report = ClueReport.Measure(maker, 7, 1, config.Phantom, Size, new Silent(), default);
         Assert.InRange(report.MeanBestIou, 0, 1);
         Assert.True(report.Things > 20);
+    }
+
+    /// <summary>The same model under OpenAI's names, packed as theirs are, says the same.</summary>
+    [Fact]
+    public void CLIP_opens_under_both_names()
+    {
+        string folder = Path.Combine(_folder, "clip"), theirs = Path.Combine(_folder, "openai");
+        Directory.CreateDirectory(folder);
+        Directory.CreateDirectory(theirs);
+        var config = new ClipConfig
+        {
+            ImageSize = 16, PatchSize = 8, VisionWidth = 64, VisionLayers = 2, VisionHeads = 1, VocabSize = 258, ContextLength = 40, TextWidth = 64, TextLayers = 1,
+            TextHeads = 1, ProjectionDim = 8,
+        };
+        using var model = new ClipModel(config);
+        var ours = Weights.Of(model).ToDictionary(w => w.Name, w => w.Value);
+        Weights.Save(Path.Combine(folder, "model.safetensors"), Weights.Of(model));
+        MiniClues.WriteVocabulary(folder);
+        MiniClues.WriteVocabulary(theirs);
+        var packed = new List<(string, torch.Tensor)>
+        {
+            ("visual.class_embedding", ours["vision_model.embeddings.class_embedding"]), ("visual.conv1.weight", ours["vision_model.embeddings.patch_embedding.weight"]),
+            ("visual.positional_embedding", ours["vision_model.embeddings.position_embedding.weight"]), ("visual.proj", ours["visual_projection.weight"].t()),
+            ("token_embedding.weight", ours["text_model.embeddings.token_embedding.weight"]), ("logit_scale", ours["logit_scale"]),
+            ("positional_embedding", ours["text_model.embeddings.position_embedding.weight"]), ("text_projection", ours["text_projection.weight"].t()),
+        };
+        foreach (string kind in new[] { "weight", "bias" })
+        {
+            packed.Add(($"visual.ln_pre.{kind}", ours[$"vision_model.pre_layrnorm.{kind}"]));
+            packed.Add(($"visual.ln_post.{kind}", ours[$"vision_model.post_layernorm.{kind}"]));
+            packed.Add(($"ln_final.{kind}", ours[$"text_model.final_layer_norm.{kind}"]));
+            foreach (var (from, to) in new[] { ("vision_model.encoder.layers.0.", "visual.transformer.resblocks.0."), ("vision_model.encoder.layers.1.", "visual.transformer.resblocks.1."), ("text_model.encoder.layers.0.", "transformer.resblocks.0.") })
+            {
+                packed.Add(($"{to}attn.in_proj_{kind}", torch.cat([.. "qkv".Select(p => ours[$"{from}self_attn.{p}_proj.{kind}"])])));
+                packed.Add(($"{to}attn.out_proj.{kind}", ours[$"{from}self_attn.out_proj.{kind}"]));
+                packed.Add(($"{to}ln_1.{kind}", ours[$"{from}layer_norm1.{kind}"]));
+                packed.Add(($"{to}ln_2.{kind}", ours[$"{from}layer_norm2.{kind}"]));
+                packed.Add(($"{to}mlp.c_fc.{kind}", ours[$"{from}mlp.fc1.{kind}"]));
+                packed.Add(($"{to}mlp.c_proj.{kind}", ours[$"{from}mlp.fc2.{kind}"]));
+            }
+        }
+        string file = Path.Combine(theirs, "model.safetensors");
+        Weights.Save(file, packed);
+        float[,] Scores(string from)
+        {
+            using var scorer = ImageTextScorer.Open(from);
+            using var texts = scorer.Texts(["A CT image contain Thalamus"]);
+            return scorer.Scores([[.. Enumerable.Range(0, Size * Size).Select(i => (byte)i)]], texts);
+        }
+        Assert.Equal(Scores(folder), Scores(theirs));
+        Weights.Save(file, [.. packed.Where(p => p.Item1 != "ln_final.bias"), ("visual.stranger", ours["logit_scale"])]);
+        string message = Assert.Throws<InputException>(() => ImageTextScorer.Open(theirs)).Message;
+        Assert.Contains("ln_final.bias", message);
+        Assert.Contains("visual.stranger", message);
     }
 
     [Fact]

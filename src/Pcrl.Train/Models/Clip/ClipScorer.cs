@@ -64,32 +64,20 @@ public sealed partial class ClipScorer : ImageTextScorer
         }
     }
 
-    internal static ClipScorer Open(string folder, ITensorSource weights)
+    /// <summary>Opens weights under Hugging Face's names or OpenAI's.</summary>
+    internal static ClipScorer Open(string folder, ITensorSource weights, bool openAi)
     {
-        const string vision = "vision_model.encoder.layers.", text = "text_model.encoder.layers.";
-        int width = Size(weights, "visual_projection.weight", 1), textWidth = Size(weights, "text_projection.weight", 1);
-        int patch = Size(weights, "vision_model.embeddings.patch_embedding.weight", 2);
-        int side = (int)Math.Round(Math.Sqrt(Size(weights, "vision_model.embeddings.position_embedding.weight", 0) - 1));
-        var config = new ClipConfig
-        {
-            ImageSize = side * patch,
-            PatchSize = patch,
-            VisionWidth = width,
-            VisionLayers = Layers(weights, vision),
-            VisionHeads = width / HeadSize,
-            VocabSize = Size(weights, "text_model.embeddings.token_embedding.weight", 0),
-            ContextLength = Size(weights, "text_model.embeddings.position_embedding.weight", 0),
-            TextWidth = textWidth,
-            TextLayers = Layers(weights, text),
-            TextHeads = textWidth / HeadSize,
-            ProjectionDim = Size(weights, "visual_projection.weight", 0),
-        };
+        var config = openAi ? OpenAiClip.Shape(weights) : Shape(weights);
+        config = config with { VisionHeads = config.VisionWidth / HeadSize, TextHeads = config.TextWidth / HeadSize };
         if (config.VisionHeads == 0 || config.TextHeads == 0)
             throw new InputException(weights.Path, $"is narrower than one attention head of {HeadSize}");
         var model = new ClipModel(config);
         try
         {
-            Weights.Load(weights, Weights.Of(model), ignore: ClipModel.Ignorable);
+            if (openAi)
+                OpenAiClip.Load(weights, model);
+            else
+                Weights.Load(weights, Weights.Of(model), ignore: ClipModel.Ignorable);
             return new ClipScorer(model, ReadVocabulary(folder));
         }
         catch
@@ -97,6 +85,25 @@ public sealed partial class ClipScorer : ImageTextScorer
             model.Dispose();
             throw;
         }
+    }
+
+    private static ClipConfig Shape(ITensorSource weights)
+    {
+        const string vision = "vision_model.encoder.layers.", text = "text_model.encoder.layers.";
+        int patch = Size(weights, "vision_model.embeddings.patch_embedding.weight", 2);
+        int side = (int)Math.Round(Math.Sqrt(Size(weights, "vision_model.embeddings.position_embedding.weight", 0) - 1));
+        return new ClipConfig
+        {
+            ImageSize = side * patch,
+            PatchSize = patch,
+            VisionWidth = Size(weights, "visual_projection.weight", 1),
+            VisionLayers = Layers(weights, vision),
+            VocabSize = Size(weights, "text_model.embeddings.token_embedding.weight", 0),
+            ContextLength = Size(weights, "text_model.embeddings.position_embedding.weight", 0),
+            TextWidth = Size(weights, "text_projection.weight", 1),
+            TextLayers = Layers(weights, text),
+            ProjectionDim = Size(weights, "visual_projection.weight", 0),
+        };
     }
 
     /// <inheritdoc/>

@@ -76,12 +76,12 @@ public abstract class ImageTextScorer : IDisposable
     {
         using var weights = Checkpoint.Open(folder);
         var names = weights.Names.ToHashSet();
-        if (names.Contains("visual_projection.weight"))
-            return ClipScorer.Open(folder, weights);
+        if (names.Contains("visual_projection.weight") || OpenAiClip.Recognises(names))
+            return ClipScorer.Open(folder, weights, OpenAiClip.Recognises(names));
         if (names.Contains("text_model.projection_head.weight"))
             return MedClipScorer.Open(folder, weights);
-        throw new InputException(weights.Path, "holds the weights of neither MedCLIP nor CLIP (Hugging Face's names): " +
-            "visual_projection.weight and text_model.projection_head.weight are both missing");
+        throw new InputException(weights.Path, "holds the weights of neither MedCLIP (text_model.projection_head.weight) nor CLIP " +
+            "(visual_projection.weight in Hugging Face's names, visual.conv1.weight in OpenAI's)");
     }
 
     /// <inheritdoc/>
