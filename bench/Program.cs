@@ -4,4 +4,5 @@ using Pcrl.Bench;
 var root = new RootCommand("Measures the parts of Pcrl. Tables go to standard output; every table names hardware, commit and seed.");
 root.Subcommands.Add(KernelBench.Command());
 root.Subcommands.Add(EncoderBench.Command());
+root.Subcommands.Add(DecodeBench.Command());
 return root.Parse(args).Invoke();

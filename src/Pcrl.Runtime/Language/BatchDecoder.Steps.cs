@@ -20,7 +20,7 @@ public sealed partial class BatchDecoder
     {
         try
         {
-            Forget();
+            Reset();
             while (true)
             {
                 while (_running.Count + _suspects.Count < _options.Sequences && Take() is { } arrival)
@@ -65,24 +65,26 @@ public sealed partial class BatchDecoder
         _running.Add(sequence);
     }
 
-    /// <summary>Lets a text begin with the head; the rest, what it has written included, it will read.</summary>
+    /// <summary>Takes a text out of its slot but for the head; what it was given and has written it would have to read again.</summary>
     private void Rewind(Sequence sequence)
     {
-        LlamaNative.Forget(Memory, sequence.Slot, -1, -1);
-        LlamaNative.Share(Memory, HeadSlot, sequence.Slot, -1, -1);
+        LlamaNative.Forget(Memory, sequence.Slot, HeadLength, -1);
         sequence.Position = HeadLength;
     }
 
-    /// <summary>Empties the context, whatever is in it, and reads the head of the prompt.</summary>
-    private void Forget()
+    /// <summary>Empties the context, whatever is in it, and reads the head of the prompt into every slot.</summary>
+    private void Reset()
     {
         LlamaNative.ClearMemory(Memory, data: true);
-        for (int position = 0; position < HeadLength;)
+        for (int slot = 0; slot < _options.Sequences; slot++)
         {
-            _rows.Clear();
-            for (; position < HeadLength && _rows.Count < _rows.Capacity; position++)
-                _head.AsSpan(position * _model.Width, _model.Width).CopyTo(_rows.Add(HeadSlot, position, output: false));
-            _context.Decode(_rows.Batch);
+            for (int position = 0; position < HeadLength;)
+            {
+                _rows.Clear();
+                for (; position < HeadLength && _rows.Count < _rows.Capacity; position++)
+                    _head.AsSpan(position * _model.Width, _model.Width).CopyTo(_rows.Add(slot, position, output: false));
+                _context.Decode(_rows.Batch);
+            }
         }
     }
 
@@ -93,7 +95,7 @@ public sealed partial class BatchDecoder
         {
             if (sequence is { IsDone: false, IsCancelled: false })
                 return false;
-            LlamaNative.Forget(Memory, sequence.Slot, -1, -1);
+            Rewind(sequence);
             return true;
         }
         _running.RemoveAll(Goes);
@@ -205,7 +207,7 @@ public sealed partial class BatchDecoder
             alone.Sequence.Fail(error);
             Drop();
         }
-        Forget();
+        Reset();
         foreach (var sequence in _running)
             _suspects.Enqueue(sequence);
         _running.Clear();

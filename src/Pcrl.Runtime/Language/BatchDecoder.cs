@@ -20,7 +20,7 @@ public sealed record DecodingOptions
 
 /// <summary>
 /// Writes texts with a <see cref="LanguageModel"/>, several at a time in one llama.cpp context (continuous batching: a text joins and leaves
-/// between two batches). The head of the prompt is read once; a text costs what follows it. Each batch holds, for every text, its unread
+/// between two batches). The head of the prompt is read once and stays in the context; a text costs what follows it. Each batch holds, for every text, its unread
 /// rows and a draft of what comes next; of the draft, those tokens stay that are drawn anyway. A text that fails takes no other down: what
 /// shared a failed batch is read again, one at a time.
 /// </summary>
@@ -64,9 +64,8 @@ public sealed partial class BatchDecoder : IDisposable
         _tail = model.Embed(model.Tokenize(prompt.Tail, parseSpecial: true));
         if (HeadLength + _tail.Length / model.Width >= model.ContextLength)
             throw new InputException("prompt", $"has {HeadLength + _tail.Length / model.Width} tokens, the context has room for {model.ContextLength - 1}");
-        int rows = Math.Min(MostRows, options.Sequences * model.ContextLength + MostDrafted);
-        var size = new LlamaContextSize(
-            HeadLength + options.Sequences * model.ContextLength, options.Sequences + 1, rows, Math.Min(rows, options.Sequences * (1 + MostDrafted)), Exact: false);
+        int rows = Math.Min(MostRows, options.Sequences * model.ContextLength);
+        var size = new LlamaContextSize(model.ContextLength, options.Sequences, rows, Math.Min(rows, options.Sequences * (1 + MostDrafted)), Exact: false);
         _context = LlamaContextHandle.Create(model.Handle, size, model.Threads);
         _rows = new LlamaRows(rows, model.Width);
         // Learnt beside the first prompt; a text that is faster goes without a draft until then.
@@ -77,9 +76,6 @@ public sealed partial class BatchDecoder : IDisposable
     }
 
     private int HeadLength => _head.Length / _model.Width;
-
-    /// <summary>The sequence that holds the prompt's head.</summary>
-    private int HeadSlot => _options.Sequences;
 
     /// <summary>Writes a text. The last piece carries the <see cref="GenerationSummary"/>.</summary>
     /// <param name="visualTokens">[visual tokens, width], row-major; may be empty.</param>
@@ -114,6 +110,9 @@ public sealed partial class BatchDecoder : IDisposable
             Cancel(sequence); // nobody reads on
         }
     }
+
+    /// <summary>Waits until the phrases are learnt; texts before that are written without drafts.</summary>
+    internal void WaitUntilReady() => _phrases?.Wait();
 
     private Sequence NewSequence(ReadOnlySpan<float> visualTokens, SamplingOptions sampling)
     {

@@ -70,6 +70,9 @@ public sealed unsafe class LanguageModel : IDisposable
     /// <summary>Most tokens of prompt and text together.</summary>
     public int ContextLength { get; }
 
+    /// <summary>Bytes of the keys and values of some positions.</summary>
+    public long CacheBytes(int positions) => 2L * sizeof(ushort) * Config.NumHiddenLayers * Config.NumKeyValueHeads * Config.HeadSize * positions;
+
     /// <summary>Checks and loads an <c>llm.gguf</c>.</summary>
     /// <exception cref="InputException">The file is no sound LLaMA-3 model, an option is out of range, or llama.cpp cannot be used here.</exception>
     public static LanguageModel Load(string path, LanguageOptions options)

@@ -30,8 +30,10 @@ public sealed record SamplingOptions
     }
 }
 
-/// <summary>A token that can be drawn and its probability, or in proportion to it.</summary>
-internal readonly record struct Candidate(int Token, double Weight);
+/// <summary>A token that can be drawn.</summary>
+/// <param name="Token">Its id.</param>
+/// <param name="Weight">Its probability, or something in proportion to it.</param>
+public readonly record struct Candidate(int Token, double Weight);
 
 /// <summary>
 /// Temperature, then top-p, then one draw: our own code, because llama.cpp's default chain does other things in another order.
@@ -96,7 +98,7 @@ public sealed class Sampler
     /// <param name="logits">[vocabulary]</param>
     /// <returns>Valid until the next call.</returns>
     /// <exception cref="InputException">A logit is NaN or infinite.</exception>
-    internal ReadOnlySpan<Candidate> Filter(ReadOnlySpan<float> logits)
+    public ReadOnlySpan<Candidate> Filter(ReadOnlySpan<float> logits)
     {
         RefuseNonFinite(logits);
         if (_weights.Length < logits.Length)

@@ -16,12 +16,12 @@ internal sealed class LlamaModelHandle() : SafeHandle(0, ownsHandle: true)
 }
 
 /// <summary>What a context must have room for.</summary>
-/// <param name="Cells">Keys and values, of all sequences together.</param>
-/// <param name="Sequences">Most sequences; they share the cells.</param>
+/// <param name="Length">Most positions of a sequence.</param>
+/// <param name="Sequences">Most sequences.</param>
 /// <param name="Rows">Most rows of one batch.</param>
 /// <param name="Outputs">Most rows of one batch whose logits can be asked for.</param>
 /// <param name="Exact">Keys and values in float32 rather than half precision: for checks against other programs.</param>
-internal sealed record LlamaContextSize(int Cells, int Sequences, int Rows, int Outputs, bool Exact);
+internal sealed record LlamaContextSize(int Length, int Sequences, int Rows, int Outputs, bool Exact);
 
 /// <summary>A context: the sequences' cache of keys and values, and scratch memory. Keeps its model alive.</summary>
 internal sealed unsafe class LlamaContextHandle() : SafeHandle(0, ownsHandle: true)
@@ -40,20 +40,18 @@ internal sealed unsafe class LlamaContextHandle() : SafeHandle(0, ownsHandle: tr
     public static LlamaContextHandle Create(LlamaModelHandle model, LlamaContextSize size, int threads)
     {
         var parameters = LlamaNative.ContextDefaults();
-        parameters.ContextLength = (uint)size.Cells;
+        parameters.ContextLength = (uint)(size.Sequences * size.Length);
         parameters.Batch = parameters.PhysicalBatch = (uint)size.Rows;
         parameters.Sequences = (uint)size.Sequences;
         parameters.MaximumOutputs = (uint)size.Outputs;
         parameters.MaximumOutputsPerSequence = (uint)size.Outputs;
         parameters.Threads = parameters.BatchThreads = threads;
-        // One pool of cells: rows of sequences of any length go through in one piece, and a prefix is shared by name, not by copy.
-        parameters.UnifiedMemory = 1;
         parameters.KeyType = parameters.ValueType = size.Exact ? Float32 : Float16;
         // Sequences are short: plain attention is faster, and it keeps the numbers those of training.
         parameters.FlashAttention = 0;
         var context = LlamaNative.CreateContext(model, parameters);
         if (context.IsInvalid)
-            throw new InputException("language model", $"a context of {size.Cells} tokens cannot be made ({LlamaLibrary.TakeErrors()})");
+            throw new InputException("language model", $"a context of {size.Sequences} x {size.Length} tokens cannot be made ({LlamaLibrary.TakeErrors()})");
         bool added = false;
         model.DangerousAddRef(ref added); // llama.cpp frees a context through its model
         context._model = model;

@@ -25,7 +25,6 @@ internal struct LlamaContextParams
     [FieldOffset(52)] public int FlashAttention;
     [FieldOffset(104)] public int KeyType;
     [FieldOffset(108)] public int ValueType;
-    [FieldOffset(133)] public byte UnifiedMemory;
 }
 
 /// <summary><c>llama_batch</c>: either tokens or embeddings, never both.</summary>

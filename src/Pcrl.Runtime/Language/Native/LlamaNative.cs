@@ -69,11 +69,6 @@ internal static unsafe partial class LlamaNative
     [return: MarshalAs(UnmanagedType.U1)]
     public static partial bool Forget(nint memory, int sequence, int first, int end);
 
-    /// <summary>Lets one sequence share the positions of another.</summary>
-    [LibraryImport(LlamaLibrary.Llama, EntryPoint = "llama_memory_seq_cp")]
-    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
-    public static partial void Share(nint memory, int from, int to, int first, int end);
-
     [LibraryImport(LlamaLibrary.Llama, EntryPoint = "llama_set_abort_callback")]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial void SetAbortCallback(LlamaContextHandle context, delegate* unmanaged[Cdecl]<void*, byte> callback, void* data);
