@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using Pcrl.Runtime.Bundles;
@@ -47,9 +46,15 @@ internal sealed record DecodeResult(
 /// <summary>Writes the same studies in every way, text by text in turn: what slows the machine down slows all.</summary>
 internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]> studies, int texts, SamplingOptions sampling, bool processorTime)
 {
-    private const int CostRounds = 9;
+    private const int CostRounds = 9, WarmUp = 2;
 
-    private sealed record Text(string Written, TextTimes Times, int Steps);
+    /// <summary>One text. The time of its tokens is that of the whole text less that of a text of one token, in every way alike.</summary>
+    private sealed record Text(string Written, int Tokens, int Steps, double First, double Whole)
+    {
+        public double Decode => Whole - First;
+
+        public double Rate => (Tokens - 1) / Decode;
+    }
 
     private SamplingOptions Sampling(int text) => sampling with { Seed = sampling.Seed + (ulong)text };
 
@@ -62,14 +67,13 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         plain.WaitUntilReady();
         speculative.WaitUntilReady();
         var ways = new Dictionary<string, List<Text>> { ["llama.cpp loop"] = [], ["plain"] = [], ["speculative"] = [] };
-        for (int i = -1; i < texts; i++) // the first one warms up
+        for (int i = -WarmUp; i < texts; i++)
         {
             cancellation.ThrowIfCancellationRequested();
             float[] visual = studies[Math.Max(i, 0) % studies.Count];
-            var options = Sampling(i);
+            var options = Sampling(Math.Max(i, 0));
             using var loop = new LlamaLoop(model, prompt, options);
-            var times = loop.Run(visual, options.MaxTokens, processorTime);
-            Text[] row = [new("", times, times.Tokens + 1), Write(plain, visual, options), Write(speculative, visual, options)];
+            Text[] row = [Time(most => loop.Run(visual, most)), Time(plain, visual, options), Time(speculative, visual, options)];
             foreach (var (way, text) in ways.Values.Zip(row))
             {
                 if (i >= 0)
@@ -91,8 +95,8 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
             cost.Add(new BatchCost(width, seconds * 1000, seconds / one));
         }
         return new DecodeResult(
-            Median(drafted.Zip(loops, (a, b) => Rate(a) / Rate(b))), Median(plains.Zip(loops, (a, b) => Rate(a) / Rate(b))),
-            Median(plains.Zip(loops, (a, b) => a.Times.Prefill / b.Times.Prefill)), together,
+            Median(drafted.Zip(loops, (a, b) => a.Rate / b.Rate)), Median(plains.Zip(loops, (a, b) => a.Rate / b.Rate)),
+            Median(plains.Zip(loops, (a, b) => a.First / b.First)), together,
             [.. ways.Select(way => Row(way.Key, way.Value))], cost,
             $"Texts with and without speculation: {same} of {texts} the same" + (parallel > 1 ? $"; with {parallel} at once: {alike} of {texts}." : "."),
             model.CacheBytes(model.ContextLength) / (double)(1 << 20));
@@ -105,12 +109,6 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         many.WaitUntilReady();
         int count = Math.Max(texts, 2 * parallel);
         var written = new string[count];
-        double Seconds(Action action)
-        {
-            var start = Timing.Now(processorTime);
-            action();
-            return (Timing.Now(processorTime) - start).TotalSeconds;
-        }
         double apart = Seconds(() =>
         {
             for (int i = 0; i < count; i++)
@@ -126,30 +124,50 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         return (apart / together, expected.Zip(written).Count(pair => pair.First.Written == pair.Second));
     }
 
-    private Text Write(BatchDecoder decoder, float[] visual, SamplingOptions options)
+    private Text Time(Func<int, int> write)
+    {
+        double first = Seconds(() => write(1));
+        int tokens = 0;
+        double whole = Seconds(() => tokens = write(sampling.MaxTokens));
+        return new Text("", tokens, tokens, first, whole);
+    }
+
+    private Text Time(BatchDecoder decoder, float[] visual, SamplingOptions options)
+    {
+        (string Text, GenerationSummary? Summary) written = ("", null);
+        var timed = Time(most =>
+        {
+            written = Write(decoder, visual, options with { MaxTokens = most });
+            return written.Summary!.GeneratedTokens;
+        });
+        return timed with { Written = written.Text, Steps = written.Summary!.Steps };
+    }
+
+    private static (string Text, GenerationSummary Summary) Write(BatchDecoder decoder, float[] visual, SamplingOptions options)
     {
         var text = new StringBuilder();
         GenerationSummary? summary = null;
-        var start = Timing.Now(processorTime);
-        TimeSpan first = default;
         foreach (var piece in decoder.GenerateAsync(visual, options).ToBlockingEnumerable())
         {
-            if (first == default)
-                first = Timing.Now(processorTime);
             text.Append(piece.Text);
             summary = piece.Summary;
         }
-        return new Text(text.ToString(), new TextTimes(summary!.GeneratedTokens, first - start, Timing.Now(processorTime) - first), summary.Steps);
+        return (text.ToString(), summary!);
     }
 
-    private static double Rate(Text text) => text.Times.Tokens / text.Times.Decode.TotalSeconds;
+    private double Seconds(Action action)
+    {
+        var start = Timing.Now(processorTime);
+        action();
+        return (Timing.Now(processorTime) - start).TotalSeconds;
+    }
 
     private static DecodeRow Row(string way, List<Text> texts)
     {
-        int tokens = texts.Sum(t => t.Times.Tokens);
+        int tokens = texts.Sum(t => t.Tokens);
         return new DecodeRow(
-            way, tokens / texts.Sum(t => t.Times.Decode.TotalSeconds), (double)tokens / texts.Sum(t => t.Steps - 1),
-            Quantiles(texts.Select(t => t.Times.Decode.TotalMilliseconds / t.Times.Tokens)), Quantiles(texts.Select(t => t.Times.Prefill.TotalMilliseconds)), tokens);
+            way, texts.Sum(t => t.Tokens - 1) / texts.Sum(t => t.Decode), (double)tokens / texts.Sum(t => t.Steps),
+            Quantiles(texts.Select(t => 1000 * t.Decode / (t.Tokens - 1))), Quantiles(texts.Select(t => 1000 * t.First)), tokens);
     }
 
     private static double Median(IEnumerable<double> values) => Quantiles(values)[0];

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Pcrl.Runtime;
@@ -7,12 +6,6 @@ using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Language.Native;
 
 namespace Pcrl.Bench;
-
-/// <summary>Times and counts of one text.</summary>
-/// <param name="Tokens">Tokens written, the end not counted.</param>
-/// <param name="Prefill">Up to the first token.</param>
-/// <param name="Decode">All that followed.</param>
-internal sealed record TextTimes(int Tokens, TimeSpan Prefill, TimeSpan Decode);
 
 /// <summary>
 /// What llama.cpp does alone, and the peer of every comparison: the same library, file and threads; the prompt in one batch, then one token a
@@ -44,14 +37,11 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
         }
     }
 
-    /// <summary>Writes one text.</summary>
+    /// <summary>Writes one text and returns the number of its tokens.</summary>
     /// <param name="visualTokens">[visual tokens, width]</param>
     /// <param name="mostTokens">Where to stop.</param>
-    /// <param name="processorTime">The clock.</param>
-    public TextTimes Run(float[] visualTokens, int mostTokens, bool processorTime)
+    public int Run(float[] visualTokens, int mostTokens)
     {
-        var start = Timing.Now(processorTime);
-        var first = start;
         LlamaNative.ClearMemory(LlamaNative.Memory(_context), data: false);
         float[] prompt = [.. _head, .. visualTokens, .. _tail];
         fixed (float* rows = prompt)
@@ -61,15 +51,13 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
         while (true)
         {
             int token = Sample(_samplers, _context, -1);
-            if (tokens == 0)
-                first = Timing.Now(processorTime);
-            if (_model.EndsText(token) || tokens == mostTokens || position++ == _model.ContextLength)
-                break;
+            if (_model.EndsText(token))
+                return tokens;
             text.Append(token);
-            tokens++;
+            if (++tokens == mostTokens || position++ == _model.ContextLength)
+                return tokens;
             _context.Decode(new LlamaBatch { Count = 1, Tokens = &token });
         }
-        return new TextTimes(tokens, first - start, Timing.Now(processorTime) - first);
     }
 
     /// <summary>Seconds of a batch of some rows behind a prompt, median of several.</summary>
