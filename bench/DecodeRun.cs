@@ -46,7 +46,7 @@ internal sealed record DecodeResult(
 /// <summary>Writes the same studies in every way, text by text in turn: what slows the machine down slows all.</summary>
 internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]> studies, int texts, SamplingOptions sampling, bool processorTime)
 {
-    private const int CostRounds = 9, WarmUp = 2;
+    private const int CostRounds = 5, WarmUp = 1, WarmUpTokens = 8;
 
     /// <summary>One text. The time of its tokens is that of the whole text less that of a text of one token, in every way alike.</summary>
     private sealed record Text(string Written, int Tokens, int Steps, double First, double Whole)
@@ -71,9 +71,9 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         {
             cancellation.ThrowIfCancellationRequested();
             float[] visual = studies[Math.Max(i, 0) % studies.Count];
-            var options = Sampling(Math.Max(i, 0));
+            var options = i < 0 ? sampling with { MaxTokens = WarmUpTokens } : Sampling(i);
             using var loop = new LlamaLoop(model, prompt, options);
-            Text[] row = [Time(most => loop.Run(visual, most)), Time(plain, visual, options), Time(speculative, visual, options)];
+            Text[] row = [Time(options, most => loop.Run(visual, most)), Time(plain, visual, options), Time(speculative, visual, options)];
             foreach (var (way, text) in ways.Values.Zip(row))
             {
                 if (i >= 0)
@@ -124,18 +124,18 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         return (apart / together, expected.Zip(written).Count(pair => pair.First.Written == pair.Second));
     }
 
-    private Text Time(Func<int, int> write)
+    private Text Time(SamplingOptions options, Func<int, int> write)
     {
         double first = Seconds(() => write(1));
         int tokens = 0;
-        double whole = Seconds(() => tokens = write(sampling.MaxTokens));
+        double whole = Seconds(() => tokens = write(options.MaxTokens));
         return new Text("", tokens, tokens, first, whole);
     }
 
     private Text Time(BatchDecoder decoder, float[] visual, SamplingOptions options)
     {
         (string Text, GenerationSummary? Summary) written = ("", null);
-        var timed = Time(most =>
+        var timed = Time(options, most =>
         {
             written = Write(decoder, visual, options with { MaxTokens = most });
             return written.Summary!.GeneratedTokens;

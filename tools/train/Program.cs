@@ -3,5 +3,5 @@ using Pcrl.Tools;
 
 return await ToolMain.RunAsync(new RootCommand("Trains, evaluates and ablates Pcrl's models.")
 {
-    MiniCommand.Create(), ScoreCommand.Create(), PhantomCommand.Create(), EvaluateCommand.Create(), PrepareCommand.Create(),
+    MiniCommand.Create(), ScoreCommand.Create(), PhantomCommand.Create(), FindingsCommand.Create(), EvaluateCommand.Create(), PrepareCommand.Create(),
 }, args);

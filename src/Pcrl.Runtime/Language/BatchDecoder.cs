@@ -77,6 +77,9 @@ public sealed partial class BatchDecoder : IDisposable
 
     private int HeadLength => _head.Length / _model.Width;
 
+    /// <summary>Texts that are written at the same time.</summary>
+    public int Sequences => _options.Sequences;
+
     /// <summary>Writes a text. The last piece carries the <see cref="GenerationSummary"/>.</summary>
     /// <param name="visualTokens">[visual tokens, width], row-major; may be empty.</param>
     /// <param name="sampling">How tokens are drawn.</param>

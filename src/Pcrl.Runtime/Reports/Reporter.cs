@@ -67,6 +67,9 @@ public sealed class Reporter : IDisposable
     /// <summary>The manifest of the opened bundle.</summary>
     public Manifest Manifest => _bundle.Manifest;
 
+    /// <summary>Reports that are written at the same time; more wait for their turn.</summary>
+    public int Parallel => _decoder.Sequences;
+
     /// <summary>One line: the device of the vision kernels and why.</summary>
     public string Device => _device.Choice;
 
@@ -155,6 +158,7 @@ public sealed class Reporter : IDisposable
             VisualTokens = summary!.VisualTokens,
             PromptTokens = summary.PromptTokens,
             GeneratedTokens = summary.GeneratedTokens,
+            Steps = summary.Steps,
             Stop = System.Text.Json.JsonNamingPolicy.SnakeCaseLower.ConvertName(summary.Stop.ToString()),
             Seed = sampling.Seed,
             Temperature = sampling.Temperature,

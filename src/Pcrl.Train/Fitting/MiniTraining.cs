@@ -14,6 +14,9 @@ namespace Pcrl.Train.Fitting;
 /// </summary>
 public sealed class MiniTraining
 {
+    /// <summary>Studies whose findings go into <c>phrases.txt</c>: the drafter learns little from more.</summary>
+    public const int PhraseStudies = 500;
+
     private readonly RunConfig _config;
     private readonly RunFolder _folder;
     private readonly IProgress<StageProgress> _progress;
@@ -79,6 +82,7 @@ public sealed class MiniTraining
         }, path => Reload(path, model));
 
         _folder.Save(_config, tokenizer.Data, model);
+        _folder.SavePhrases(studies.Take(PhraseStudies).SelectMany(study => study.Findings));
         var score = PhantomScore.Measure(new TrainedRun(_config, tokenizer, model, prompt), _config.Phantoms.HeldOut,
             _config.Phantoms.HeldOutSeed, _config.Phantoms.Difficulty, _progress, _cancellation);
         _folder.SaveMetrics(new JsonObject
