@@ -5,4 +5,6 @@ var root = new RootCommand("Measures the parts of Pcrl. Tables go to standard ou
 root.Subcommands.Add(KernelBench.Command());
 root.Subcommands.Add(EncoderBench.Command());
 root.Subcommands.Add(GpuBench.Command());
+root.Subcommands.Add(DecodeBench.Command());
+root.Subcommands.Add(StudyBench.Command());
 return root.Parse(args).Invoke();

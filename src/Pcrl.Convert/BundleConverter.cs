@@ -46,6 +46,8 @@ public static class BundleConverter
                 name => Weight("language_model." + name), Adapter(shape.Lora, weights), run.Tokenizer.Data);
             cancellation.ThrowIfCancellationRequested();
 
+            if (run.PhrasesPath is { } phrases)
+                File.Copy(phrases, Path.Combine(temporary, Bundle.PhrasesFile));
             var manifest = new Manifest
             {
                 Format = Manifest.CurrentFormat,

@@ -17,7 +17,8 @@ internal static class LanguageGoldens
         foreach (var sub in golden.Config.GetProperty("sub").EnumerateArray())
         {
             float[] logits = golden.Floats($"in.{index}.logits");
-            var kept = Sampler.Filter(logits, sub.GetProperty("temperature").GetSingle(), sub.GetProperty("top_p").GetSingle());
+            var options = new SamplingOptions { Temperature = sub.GetProperty("temperature").GetSingle(), TopP = sub.GetProperty("top_p").GetSingle() };
+            var kept = new Sampler(options).Filter(logits);
             Assert.Equal(golden.Integers($"out.{index}.n_kept")[0], kept.Count);
             var mask = new long[logits.Length];
             var probabilities = new float[logits.Length];
@@ -45,7 +46,8 @@ internal static class LanguageGoldens
         long[] expected = golden.Integers("out.prefix.greedy_ids");
         var options = new SamplingOptions { Temperature = 0, MaxTokens = expected.Length };
         string text = "";
-        foreach (var piece in model.GenerateAsync(new PromptTemplate("", ""), prefix, options).ToBlockingEnumerable())
+        using var decoder = new BatchDecoder(model, new PromptTemplate("", ""), new DecodingOptions());
+        foreach (var piece in decoder.GenerateAsync(prefix, options).ToBlockingEnumerable())
             text += piece.Text;
         Assert.Equal(model.Detokenize([.. expected.Select(t => (int)t)]), text);
     });

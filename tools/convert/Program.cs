@@ -14,4 +14,5 @@ root.SetAction((arguments, cancellation) => Task.Run(() =>
     var figures = BundleConverter.Convert(trained, folder.ReadMetrics(), arguments.GetValue(bundle)!, Console.Error.WriteLine, cancellation);
     Console.WriteLine(figures.ToJson().ToJsonString());
 }, cancellation));
+root.Subcommands.Add(PhrasesCommand.Create());
 return await ToolMain.RunAsync(root, args);

@@ -9,14 +9,18 @@ using Pcrl.Runtime.Studies;
 
 namespace Pcrl.Tools;
 
-/// <summary><c>pcrl report STUDY</c>: streams the draft to the terminal, or prints one JSON object.</summary>
+/// <summary>
+/// <c>pcrl report STUDY</c>: streams the draft to the terminal, or prints one JSON object; of a folder of studies, one draft after another or
+/// one JSON array.
+/// </summary>
 internal static class ReportCommand
 {
     public static Command Create()
     {
         var study = StudyOptions.Study();
-        var window = StudyOptions.Window();
-        var bundle = new Option<string>("--bundle")
+        study.Description += " Or a folder of such studies.";
+        var windowOption = StudyOptions.Window();
+        var bundleOption = new Option<string>("--bundle")
         {
             Description = "Folder of the model bundle.",
             DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "models", "mini"),
@@ -32,13 +36,20 @@ internal static class ReportCommand
         device.AcceptOnlyFromAmong("auto", "cpu", "cuda", "opencl"); // or any number would do, and the emulator of the tests
         var precision = new Option<Precision>("--precision") { Description = "Precision of the vision kernels on a GPU." };
         precision.AcceptOnlyFromAmong("fp32", "bf16");
-        var command = new Command("report", "Write a draft report of a brain CT study.")
+        var plain = new Option<bool>("--no-speculation") { Description = "Write token by token, without drafts: slower, the same text." };
+        var parallel = new Option<int>("--parallel") { Description = "Of a folder of studies, reports written at the same time, 1 to 30.", DefaultValueFactory = _ => 8 };
+        var command = new Command("report", "Write a draft report of a brain CT study, or of each study of a folder.")
         {
-            study, bundle, json, output, seed, temperature, topP, maxTokens, threads, device, precision, window,
+            study, bundleOption, json, output, seed, temperature, topP, maxTokens, threads, device, precision, windowOption, plain, parallel,
         };
         command.SetAction(async (arguments, cancellation) =>
         {
-            var options = new ReporterOptions { Device = arguments.GetValue(device), Precision = arguments.GetValue(precision), Threads = arguments.GetValue(threads) };
+            var studies = StudyFolder.List(arguments.GetValue(study)!);
+            var options = new ReporterOptions
+            {
+                Device = arguments.GetValue(device), Precision = arguments.GetValue(precision), Threads = arguments.GetValue(threads),
+                Speculation = !arguments.GetValue(plain), Parallel = studies.Count > 1 ? arguments.GetValue(parallel) : 1,
+            };
             SamplingOptions Sampling(SamplingDefaults defaults) => new()
             {
                 Temperature = arguments.GetValue(temperature) ?? defaults.Temperature,
@@ -46,23 +57,28 @@ internal static class ReportCommand
                 MaxTokens = arguments.GetValue(maxTokens) ?? defaults.MaxTokens,
                 Seed = arguments.GetValue(seed),
             };
-            await RunAsync(
-                arguments.GetValue(study)!, WindowChoice.Parse(arguments.GetValue(window)!), arguments.GetValue(bundle)!, options, Sampling,
-                arguments.GetValue(json), arguments.GetValue(output), cancellation);
-            return 0;
+            var window = WindowChoice.Parse(arguments.GetValue(windowOption)!);
+            string bundle = arguments.GetValue(bundleOption)!;
+            var (asJson, path) = (arguments.GetValue(json), arguments.GetValue(output));
+            // What is wrong with the command line is said before the work, not after it.
+            Sampling(new SamplingDefaults(Temperature: 0, TopP: 1, MaxTokens: 1)).Check();
+            if (path is not null)
+                AtomicFile.CheckTarget(path);
+            if (studies is [var single])
+            {
+                await WriteOneAsync(single, window, bundle, options, Sampling, asJson, path, cancellation);
+                return 0;
+            }
+            return await WriteManyAsync(studies, window, bundle, options, Sampling, asJson, path, cancellation);
         });
         return command;
     }
 
-    private static async Task RunAsync(
+    private static async Task WriteOneAsync(
         string path, WindowChoice window, string bundle, ReporterOptions options, Func<SamplingDefaults, SamplingOptions> sampling,
         bool json, string? output, CancellationToken cancellation)
     {
         var clock = Stopwatch.StartNew();
-        // What is wrong with the command line is said before the work, not after it.
-        sampling(new SamplingDefaults(Temperature: 0, TopP: 1, MaxTokens: 1)).Check();
-        if (output is not null)
-            AtomicFile.CheckTarget(output);
         // Loading the model and reading the study need nothing of each other.
         var reading = Task.Run(() => Reporter.Read(path, cancellation), cancellation);
         using var reporter = Reporter.Open(bundle, options, cancellation);
@@ -90,5 +106,37 @@ internal static class ReportCommand
             AtomicFile.Write(output, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text + "\n")));
         else
             Console.WriteLine(streams ? "" : text);
+    }
+    private static async Task<int> WriteManyAsync(
+        IReadOnlyList<string> studies, WindowChoice window, string bundle, ReporterOptions options, Func<SamplingDefaults, SamplingOptions> sampling,
+        bool json, string? output, CancellationToken cancellation)
+    {
+        using var reporter = Reporter.Open(bundle, options, cancellation);
+        await Console.Error.WriteLineAsync(reporter.Device);
+        var clock = Stopwatch.StartNew();
+        var (texts, failed) = (new List<string>(), 0);
+        await foreach (var outcome in ReportBatch.WriteAsync(reporter, studies, window, sampling(reporter.Manifest.Sampling), cancellation))
+        {
+            if (outcome.Report is not { } report)
+            {
+                failed++;
+                await Console.Error.WriteLineAsync($"{outcome.Study}: {outcome.Problem}".ReplaceLineEndings(" "));
+                continue;
+            }
+            string text = json ? report.ToJson() : $"{outcome.Study}\n{Report.DraftNotice}\n{report.Text}\n";
+            if (json || output is not null)
+                texts.Add(text);
+            else
+                Console.WriteLine(text);
+        }
+        double minutes = clock.Elapsed.TotalMinutes;
+        string whole = json ? $"[{string.Join(",\n", texts)}]" : string.Join("\n", texts);
+        if (output is not null)
+            AtomicFile.Write(output, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(whole + "\n")));
+        else if (json)
+            Console.WriteLine(whole);
+        await Console.Error.WriteLineAsync(
+            $"{studies.Count - failed} reports, {failed} studies failed, {((studies.Count - failed) / minutes).ToString("0.0", System.Globalization.CultureInfo.InvariantCulture)} studies/minute");
+        return failed == 0 ? 0 : 1;
     }
 }

@@ -4,7 +4,8 @@ using System.Text.Json;
 namespace Pcrl.Runtime.Bundles;
 
 /// <summary>
-/// A model on disk: a folder of <c>pcrl.json</c>, <c>visual.gguf</c> and <c>llm.gguf</c>. Opening it checks every byte against the
+/// A model on disk: a folder of <c>pcrl.json</c>, <c>visual.gguf</c>, <c>llm.gguf</c> and, if it knows report language, <c>phrases.txt</c>.
+/// Opening it checks every byte against the
 /// manifest's hashes, so that nothing unverified reaches native code (llama.cpp ends the process on a malformed GGUF).
 /// </summary>
 public sealed class Bundle
@@ -17,6 +18,9 @@ public sealed class Bundle
 
     /// <summary>File name of the language model: stock LLaMA GGUF, LoRA merged.</summary>
     public const string LanguageFile = "llm.gguf";
+
+    /// <summary>File name of the phrases: findings of the training data, one text a line, from which the decoder drafts. Not every bundle has it.</summary>
+    public const string PhrasesFile = "phrases.txt";
 
     private const int LargestManifest = 1 << 20;
     private const int LongestPrompt = 1 << 14;
@@ -39,6 +43,9 @@ public sealed class Bundle
     /// <summary>Path of the language model.</summary>
     public string LanguagePath => Path.Combine(Folder, LanguageFile);
 
+    /// <summary>Path of the phrases, or null.</summary>
+    public string? PhrasesPath => Manifest.Files.ContainsKey(PhrasesFile) ? Path.Combine(Folder, PhrasesFile) : null;
+
     /// <summary>Opens a bundle and verifies its files.</summary>
     /// <exception cref="InputException">Something is missing, unreadable, of another format version, or differs from its hash.</exception>
     public static Bundle Open(string folder, CancellationToken cancellation = default)
@@ -46,21 +53,36 @@ public sealed class Bundle
         if (!Directory.Exists(folder))
             throw new InputException(folder, "no such bundle folder");
         var manifest = ReadManifest(Path.Combine(folder, ManifestFile));
-        foreach (string required in (string[])[VisualFile, LanguageFile])
+        foreach (string name in (string[])[VisualFile, LanguageFile, PhrasesFile])
         {
-            if (manifest.Files.GetValueOrDefault(required) is not { } digest)
-                throw new InputException(Path.Combine(folder, ManifestFile), $"names no digest for {required}");
-            Verify(Path.Combine(folder, required), digest, cancellation);
+            if (manifest.Files.GetValueOrDefault(name) is { } digest)
+                Verify(Path.Combine(folder, name), digest, cancellation);
+            else if (name != PhrasesFile)
+                throw new InputException(Path.Combine(folder, ManifestFile), $"names no digest for {name}");
         }
         return new Bundle(folder, manifest);
     }
 
-    /// <summary>Writes the manifest for weight files that already lie in <paramref name="folder"/>, with their digests.</summary>
+    /// <summary>The lines of the phrases; none where the bundle has no such file.</summary>
+    /// <exception cref="InputException">The file cannot be read.</exception>
+    public string[] ReadPhrases()
+    {
+        try
+        {
+            return PhrasesPath is { } path ? File.ReadAllLines(path) : [];
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(PhrasesPath!, $"cannot be read ({e.Message})", e);
+        }
+    }
+
+    /// <summary>Writes the manifest for files that already lie in <paramref name="folder"/>, with their digests.</summary>
     public static void WriteManifest(string folder, Manifest manifest)
     {
         manifest = manifest with
         {
-            Files = new[] { VisualFile, LanguageFile }.ToDictionary(name => name, name => Digest(Path.Combine(folder, name), default)),
+            Files = new[] { VisualFile, LanguageFile, PhrasesFile }.Where(name => File.Exists(Path.Combine(folder, name))).ToDictionary(name => name, name => Digest(Path.Combine(folder, name), default)),
         };
         AtomicFile.Write(Path.Combine(folder, ManifestFile), stream => JsonSerializer.Serialize(stream, manifest, ManifestJson.ForWriting().Manifest));
     }

@@ -18,10 +18,12 @@ public enum StopReason
 /// <param name="VisualTokens">Rows of visual tokens in the prompt.</param>
 /// <param name="PromptTokens">Text tokens in the prompt, without the visual ones.</param>
 /// <param name="GeneratedTokens">Generated tokens, without the one that ended the text.</param>
-/// <param name="Prefill">Time from the prompt to the first logits.</param>
-/// <param name="Decode">Time of all that followed, without the time the caller took.</param>
+/// <param name="Steps">Batches that took part in writing, the prompt's included; fewer than tokens if drafts were right.</param>
+/// <param name="DraftedTokens">Tokens that were drafted and checked.</param>
+/// <param name="Prefill">Time from taking the prompt up to the first token.</param>
+/// <param name="Decode">Time of all that followed.</param>
 public sealed record GenerationSummary(
-    StopReason Stop, int VisualTokens, int PromptTokens, int GeneratedTokens, TimeSpan Prefill, TimeSpan Decode);
+    StopReason Stop, int VisualTokens, int PromptTokens, int GeneratedTokens, int Steps, int DraftedTokens, TimeSpan Prefill, TimeSpan Decode);
 
 /// <summary>A piece of the text as it grows.</summary>
 /// <param name="Text">Whole characters; a character that spans tokens comes with its last one, so a piece may be empty.</param>

@@ -1,5 +1,3 @@
-using System.Diagnostics;
-using System.Runtime.CompilerServices;
 using System.Text;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language.Native;
@@ -20,8 +18,8 @@ public sealed record LanguageOptions
 }
 
 /// <summary>
-/// The language model of a bundle, run by llama.cpp. The file is checked before native code sees it. One generation or
-/// evaluation runs at a time; others wait for it.
+/// The language model of a bundle, run by llama.cpp: weights and vocabulary. The file is checked before native code sees it.
+/// A <see cref="BatchDecoder"/> writes texts with it.
 /// </summary>
 public sealed unsafe class LanguageModel : IDisposable
 {
@@ -33,35 +31,35 @@ public sealed unsafe class LanguageModel : IDisposable
 
     private readonly GgufFile _file;
     private readonly GgufTensor _embedding;
-    private readonly LlamaModelHandle _model;
-    private readonly LlamaContextHandle _context;
     private readonly nint _vocabulary;
-    private readonly int _threads;
-    private readonly SemaphoreSlim _turn = new(1);
 
     private LanguageModel(GgufFile file, LlmConfig config, LanguageOptions options)
     {
         _file = file;
         _embedding = file.Tensor("token_embd.weight");
         int threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads;
-        _threads = file.Tensors.Values.Sum(tensor => tensor.ByteCount) < SmallModelBytes ? 1 : threads;
+        Threads = file.Tensors.Values.Sum(tensor => tensor.ByteCount) < SmallModelBytes ? 1 : threads;
         Config = config;
         ContextLength = Math.Min(options.ContextLength, config.MaxPositionEmbeddings);
         LlamaLibrary.Load();
-        _model = LoadModel(file.Path, options.GpuLayers);
-        try
+        Handle = LoadModel(file.Path, options.GpuLayers);
+        _vocabulary = LlamaNative.Vocabulary(Handle);
+        if (LlamaNative.ModelWidth(Handle) != config.HiddenSize || LlamaNative.VocabularySize(_vocabulary) != config.VocabSize)
         {
-            _vocabulary = LlamaNative.Vocabulary(_model);
-            if (LlamaNative.ModelWidth(_model) != config.HiddenSize || LlamaNative.VocabularySize(_vocabulary) != config.VocabSize)
-                throw new InputException(file.Path, "changed while it was read");
-            _context = LlamaContextHandle.Create(_model, ContextLength, outputs: 1, _threads);
+            Handle.Dispose();
+            throw new InputException(file.Path, "changed while it was read");
         }
-        catch
-        {
-            _model.Dispose();
-            throw;
-        }
+        EndToken = (int)file.GetInteger("tokenizer.ggml.eos_token_id");
     }
+
+    /// <summary>The loaded model, for contexts.</summary>
+    internal LlamaModelHandle Handle { get; }
+
+    /// <summary>CPU threads that contexts use.</summary>
+    internal int Threads { get; }
+
+    /// <summary>The token that ends a text.</summary>
+    public int EndToken { get; }
 
     /// <summary>Dimensions of the model.</summary>
     public LlmConfig Config { get; }
@@ -71,6 +69,9 @@ public sealed unsafe class LanguageModel : IDisposable
 
     /// <summary>Most tokens of prompt and text together.</summary>
     public int ContextLength { get; }
+
+    /// <summary>Bytes of the keys and values of some positions.</summary>
+    public long CacheBytes(int positions) => 2L * sizeof(ushort) * Config.NumHiddenLayers * Config.NumKeyValueHeads * Config.HeadSize * positions;
 
     /// <summary>Checks and loads an <c>llm.gguf</c>.</summary>
     /// <exception cref="InputException">The file is no sound LLaMA-3 model, an option is out of range, or llama.cpp cannot be used here.</exception>
@@ -115,10 +116,13 @@ public sealed unsafe class LanguageModel : IDisposable
         }
     }
 
+    /// <summary>Turns the tokens of one text into text as they come.</summary>
+    internal TokenText NewText() => new(_vocabulary);
+
     /// <summary>The text of tokens; special tokens have none.</summary>
     public string Detokenize(ReadOnlySpan<int> tokens)
     {
-        var text = new TokenText(_vocabulary);
+        var text = NewText();
         var result = new StringBuilder();
         foreach (int token in tokens)
             result.Append(text.Append(CheckToken(token)));
@@ -136,13 +140,14 @@ public sealed unsafe class LanguageModel : IDisposable
     {
         var rows = new float[tokens.Length * Width];
         for (int i = 0; i < tokens.Length; i++)
-            ReadEmbedding(CheckToken(tokens[i]), rows.AsSpan(i * Width, Width));
+            Embed(tokens[i], rows.AsSpan(i * Width, Width));
         return rows;
     }
 
-    private void ReadEmbedding(int token, Span<float> row)
+    /// <summary>The embedding of a token, [width].</summary>
+    public void Embed(int token, Span<float> row)
     {
-        if (_file.TryReadRow(_embedding, token, row))
+        if (_file.TryReadRow(_embedding, CheckToken(token), row))
             return;
         var traits = LlamaNative.TypeTraits((int)_embedding.Type);
         var (elements, blockBytes) = GgufTensor.Block(_embedding.Type)!.Value;
@@ -151,116 +156,6 @@ public sealed unsafe class LanguageModel : IDisposable
         fixed (byte* bytes = _file.RowBytes(_embedding, token))
         fixed (float* values = row)
             traits->ToFloat(bytes, values, row.Length);
-    }
-
-    /// <summary>
-    /// The whole prompt as embeddings: head, visual tokens, tail. One batch is either tokens or embeddings, so looking the
-    /// text's embeddings up here makes one call of the whole prefill.
-    /// </summary>
-    /// <param name="prompt">The text around the visual tokens.</param>
-    /// <param name="visualTokens">[visual tokens, width], row-major; may be empty.</param>
-    /// <returns>[head + visual tokens + tail, width] and the number of text tokens.</returns>
-    /// <exception cref="ArgumentException">The visual tokens have another width.</exception>
-    public (float[] Embeddings, int TextTokens) Assemble(PromptTemplate prompt, ReadOnlySpan<float> visualTokens)
-    {
-        if (visualTokens.Length % Width != 0)
-            throw new ArgumentException($"{visualTokens.Length} values are no whole visual tokens of width {Width}", nameof(visualTokens));
-        int[] head = Tokenize(prompt.Head, parseSpecial: true), tail = Tokenize(prompt.Tail, parseSpecial: true);
-        return ([.. Embed(head), .. visualTokens, .. Embed(tail)], head.Length + tail.Length);
-    }
-
-    /// <summary>
-    /// Writes a text: prefill of the prompt, then token by token. Native work runs on the thread pool. The last piece carries
-    /// the <see cref="GenerationSummary"/>.
-    /// </summary>
-    /// <param name="prompt">The text around the visual tokens.</param>
-    /// <param name="visualTokens">[visual tokens, width], row-major.</param>
-    /// <param name="sampling">How tokens are drawn.</param>
-    /// <param name="cancellation">Ends it within one layer's time.</param>
-    /// <exception cref="InputException">The prompt does not fit the context, an option is out of range, or the model gives no finite logits.</exception>
-    /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public async IAsyncEnumerable<GeneratedPiece> GenerateAsync(
-        PromptTemplate prompt, ReadOnlyMemory<float> visualTokens, SamplingOptions sampling, [EnumeratorCancellation] CancellationToken cancellation = default)
-    {
-        var sampler = new Sampler(sampling);
-        var (embeddings, promptTokens) = Assemble(prompt, visualTokens.Span);
-        int position = embeddings.Length / Width, generated = 0;
-        if (position is 0 || position >= ContextLength)
-            throw new InputException("prompt", $"has {position} tokens, the context has room for 1 to {ContextLength - 1}");
-        var text = new TokenText(_vocabulary);
-        TimeSpan prefill, decode = default;
-        StopReason? stop = null;
-
-        await _turn.WaitAsync(cancellation).ConfigureAwait(false);
-        try
-        {
-            _context.Abort(false);
-            using var registration = cancellation.UnsafeRegister(static context => ((LlamaContextHandle)context!).Abort(true), _context);
-            var clock = Stopwatch.StartNew();
-            int token = await Task.Run(() => Begin(embeddings, sampler, cancellation), cancellation).ConfigureAwait(false);
-            prefill = clock.Elapsed;
-            while (stop is null)
-            {
-                if (EndsText(token))
-                {
-                    stop = StopReason.EndOfText;
-                    break;
-                }
-                generated++;
-                string piece = text.Append(token);
-                if (piece.Length > 0)
-                    yield return new GeneratedPiece(piece);
-                if (generated == sampling.MaxTokens)
-                    stop = StopReason.TokenLimit;
-                else if (position == ContextLength)
-                    stop = StopReason.ContextFull;
-                else
-                {
-                    clock.Restart();
-                    int previous = token;
-                    token = await Task.Run(() => Continue(previous, sampler, cancellation), cancellation).ConfigureAwait(false);
-                    position++;
-                    decode += clock.Elapsed;
-                }
-            }
-        }
-        finally
-        {
-            _turn.Release();
-        }
-        var summary = new GenerationSummary(stop.Value, visualTokens.Length / Width, promptTokens, generated, prefill, decode);
-        yield return new GeneratedPiece("", summary);
-    }
-
-    private int Begin(float[] embeddings, Sampler sampler, CancellationToken cancellation)
-    {
-        LlamaNative.ClearMemory(LlamaNative.Memory(_context), data: false);
-        fixed (float* rows = embeddings)
-            Decode(_context, new LlamaBatch { Count = embeddings.Length / Width, Embeddings = rows }, cancellation);
-        return sampler.Next(Logits(_context, -1));
-    }
-
-    private int Continue(int token, Sampler sampler, CancellationToken cancellation)
-    {
-        Decode(_context, new LlamaBatch { Count = 1, Tokens = &token }, cancellation);
-        return sampler.Next(Logits(_context, -1));
-    }
-
-    private ReadOnlySpan<float> Logits(LlamaContextHandle context, int index)
-    {
-        float* logits = LlamaNative.Logits(context, index);
-        return logits != null
-            ? new ReadOnlySpan<float>(logits, Config.VocabSize)
-            : throw new InvalidOperationException($"llama.cpp has no logits at {index}");
-    }
-
-    private static void Decode(LlamaContextHandle context, LlamaBatch batch, CancellationToken cancellation)
-    {
-        cancellation.ThrowIfCancellationRequested();
-        int result = LlamaNative.Decode(context, batch);
-        cancellation.ThrowIfCancellationRequested(); // the usual reason of a failure: it was aborted
-        if (result != 0)
-            throw new InputException("language model", $"llama.cpp failed with code {result} ({LlamaLibrary.TakeErrors()})");
     }
 
     /// <summary>The logits at every position of a token sequence, [tokens, vocabulary]: for checks, not for speed.</summary>
@@ -285,27 +180,18 @@ public sealed unsafe class LanguageModel : IDisposable
     {
         if (batch.Count == 0 || batch.Count > Config.MaxPositionEmbeddings)
             throw new ArgumentException($"a sequence of {batch.Count} cannot be evaluated");
-        _turn.Wait();
-        try
+        using var context = LlamaContextHandle.Create(Handle, new LlamaContextSize(batch.Count, 1, batch.Count, batch.Count, Exact: true), Threads);
+        var outputs = new sbyte[batch.Count];
+        Array.Fill(outputs, (sbyte)1);
+        var logits = new float[(long)batch.Count * Config.VocabSize];
+        fixed (sbyte* wanted = outputs)
         {
-            // A context of its own: room for the logits of every position would be wasted on generation.
-            using var context = LlamaContextHandle.Create(_model, batch.Count, batch.Count, _threads);
-            var outputs = new sbyte[batch.Count];
-            Array.Fill(outputs, (sbyte)1);
-            var logits = new float[(long)batch.Count * Config.VocabSize];
-            fixed (sbyte* wanted = outputs)
-            {
-                batch.Outputs = wanted;
-                Decode(context, batch, CancellationToken.None);
-            }
-            for (int i = 0; i < batch.Count; i++)
-                Logits(context, i).CopyTo(logits.AsSpan(i * Config.VocabSize));
-            return logits;
+            batch.Outputs = wanted;
+            context.Decode(batch);
         }
-        finally
-        {
-            _turn.Release();
-        }
+        for (int i = 0; i < batch.Count; i++)
+            context.Logits(i, Config.VocabSize).CopyTo(logits.AsSpan(i * Config.VocabSize));
+        return logits;
     }
 
     private int CheckToken(int token)
@@ -318,9 +204,7 @@ public sealed unsafe class LanguageModel : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        _context.Dispose();
-        _model.Dispose();
+        Handle.Dispose();
         _file.Dispose();
-        _turn.Dispose();
     }
 }

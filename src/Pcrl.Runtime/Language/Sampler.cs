@@ -30,39 +30,65 @@ public sealed record SamplingOptions
     }
 }
 
-/// <summary>Temperature, then top-p, then one draw: our own code, because llama.cpp's default chain does other things in another order.</summary>
+/// <summary>A token that can be drawn.</summary>
+/// <param name="Token">Its id.</param>
+/// <param name="Weight">Its probability, or something in proportion to it.</param>
+public readonly record struct Candidate(int Token, double Weight);
+
+/// <summary>
+/// Temperature, then top-p, then one draw: our own code, because llama.cpp's default chain does other things in another order.
+/// <para>
+/// The draw is a race: each token runs for a time Exponential(1) / probability and the first one in is drawn, which has exactly the
+/// probabilities (the Gumbel-max trick, written with exponentials). The noise of a token depends on seed, place in the text and token alone.
+/// So a text is the same alone or among others, with or without speculation; and a drafter that runs the same race with its guess of the
+/// probabilities mostly picks the same token, the more often the better the guess.
+/// </para>
+/// </summary>
 public sealed class Sampler
 {
     private readonly SamplingOptions _options;
-    private ulong _state;
+    private float[] _weights = [];
+    private Candidate[] _candidates = new Candidate[64];
 
-    /// <summary>Starts a sequence of draws.</summary>
+    /// <summary>Makes a sampler.</summary>
+    /// <exception cref="InputException">An option is out of range.</exception>
     public Sampler(SamplingOptions options)
     {
         options.Check();
         _options = options;
-        _state = options.Seed;
     }
 
     /// <summary>The next token.</summary>
     /// <param name="logits">[vocabulary]</param>
+    /// <param name="index">Place in the text, from 0.</param>
     /// <exception cref="InputException">A logit is NaN or infinite: the model or its input is broken.</exception>
-    public int Next(ReadOnlySpan<float> logits)
+    public int Next(ReadOnlySpan<float> logits, int index)
     {
         if (_options.Temperature == 0)
         {
             RefuseNonFinite(logits);
             return TensorPrimitives.IndexOfMax(logits); // the first of equals
         }
-        var kept = Filter(logits, _options.Temperature, _options.TopP);
-        double point = NextUniform();
-        foreach (var (token, probability) in kept)
+        return First(Filter(logits), index);
+    }
+
+    /// <summary>
+    /// What <see cref="Next"/> would give if tokens were as likely as they are frequent: temperature and top-p apply as there.
+    /// </summary>
+    /// <param name="counts">Tokens and how often they were seen, above 0; sorted and changed.</param>
+    /// <param name="index">Place in the text, from 0.</param>
+    internal int Guess(Span<Candidate> counts, int index)
+    {
+        counts.Sort(LikeliestFirst);
+        if (_options.Temperature == 0)
+            return counts[0].Token;
+        double most = counts[0].Weight, sum = 0;
+        for (int i = 0; i < counts.Length; i++)
         {
-            point -= probability;
-            if (point < 0)
-                return token;
+            counts[i] = counts[i] with { Weight = Math.Pow(counts[i].Weight / most, 1 / _options.Temperature) };
+            sum += counts[i].Weight;
         }
-        return kept[^1].Token; // rounding left a sliver behind the last one
+        return First(counts[..Nucleus(counts, sum)], index);
     }
 
     /// <summary>
@@ -70,45 +96,88 @@ public sealed class Sampler
     /// Order of the reference: logits / temperature, softmax, drop where the mass ahead exceeds top-p, renormalise.
     /// </summary>
     /// <param name="logits">[vocabulary]</param>
-    /// <param name="temperature">Above 0.</param>
-    /// <param name="topP">0 to 1.</param>
+    /// <returns>Valid until the next call.</returns>
     /// <exception cref="InputException">A logit is NaN or infinite.</exception>
-    public static IReadOnlyList<(int Token, double Probability)> Filter(ReadOnlySpan<float> logits, float temperature, float topP)
+    public ReadOnlySpan<Candidate> Filter(ReadOnlySpan<float> logits)
     {
         RefuseNonFinite(logits);
-        double maximum = TensorPrimitives.Max(logits), sum = 0;
-        var weights = new double[logits.Length];
-        for (int i = 0; i < weights.Length; i++)
-            sum += weights[i] = Math.Exp((logits[i] - maximum) / temperature);
+        if (_weights.Length < logits.Length)
+            _weights = new float[logits.Length];
+        var weights = _weights.AsSpan(0, logits.Length);
+        float maximum = TensorPrimitives.Max(logits);
+        TensorPrimitives.Subtract(logits, maximum, weights);
+        TensorPrimitives.Divide(weights, _options.Temperature, weights);
+        TensorPrimitives.Exp(weights, weights);
+        double sum = TensorPrimitives.Sum<float>(weights);
         // Tokens below (1 - p) / vocabulary have less than 1 - p together, so more than p lies ahead of each of them: they are
         // out, and only the few others need sorting. (The slack covers rounding when all are equal.)
-        double least = (1 - 1e-9) * (1 - topP) / logits.Length * sum;
-        var candidates = new List<(int Token, double Weight)>();
+        float least = (float)((1 - 1e-5) * (1 - _options.TopP) / logits.Length * sum);
+        int count = 0;
         for (int i = 0; i < weights.Length; i++)
         {
-            if (weights[i] >= least)
-                candidates.Add((i, weights[i]));
+            if (weights[i] < least)
+                continue;
+            // The few that matter are weighed in double precision.
+            double weight = Math.Exp(((double)logits[i] - maximum) / _options.Temperature);
+            sum += weight - weights[i];
+            if (count == _candidates.Length)
+                Array.Resize(ref _candidates, 2 * count);
+            _candidates[count++] = new Candidate(i, weight);
         }
-        candidates.Sort((a, b) => a.Weight != b.Weight ? b.Weight.CompareTo(a.Weight) : a.Token.CompareTo(b.Token));
+        var candidates = _candidates.AsSpan(0, count);
+        candidates.Sort(LikeliestFirst);
+        int kept = Nucleus(candidates, sum);
+        double mass = 0;
+        foreach (var candidate in candidates[..kept])
+            mass += candidate.Weight;
+        foreach (ref var candidate in candidates[..kept])
+            candidate = candidate with { Weight = candidate.Weight / mass };
+        return candidates[..kept];
+    }
+
+    private static int LikeliestFirst(Candidate a, Candidate b) => a.Weight != b.Weight ? b.Weight.CompareTo(a.Weight) : a.Token.CompareTo(b.Token);
+
+    /// <summary>How many of the candidates, likeliest first, have at most top-p of the mass ahead of them.</summary>
+    private int Nucleus(ReadOnlySpan<Candidate> candidates, double sum)
+    {
         double ahead = 0;
         int kept = 0;
-        while (kept < candidates.Count && ahead <= topP * sum)
+        while (kept < candidates.Length && ahead <= _options.TopP * sum)
             ahead += candidates[kept++].Weight;
-        return [.. candidates.Take(kept).Select(c => (c.Token, c.Weight / ahead))];
+        return kept;
+    }
+
+    /// <summary>The winner of the race at a place in the text.</summary>
+    private int First(ReadOnlySpan<Candidate> candidates, int index)
+    {
+        if (candidates.Length == 1)
+            return candidates[0].Token;
+        ulong place = Mix(_options.Seed + Golden * ((ulong)index + 1));
+        var (best, soonest) = (-1, double.PositiveInfinity);
+        foreach (var (token, weight) in candidates)
+        {
+            // 53 bits as a number inside (0, 1): the same on every machine and .NET version.
+            double uniform = ((Mix(place + Golden * ((ulong)token + 1)) >> 11) + 0.5) * (1.0 / (1UL << 53));
+            double time = -Math.Log(uniform) / weight;
+            if (time < soonest)
+                (best, soonest) = (token, time);
+        }
+        return best;
+    }
+
+    private const ulong Golden = 0x9E3779B97F4A7C15;
+
+    /// <summary>The mixing function of SplitMix64.</summary>
+    private static ulong Mix(ulong z)
+    {
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+        return z ^ (z >> 31);
     }
 
     private static void RefuseNonFinite(ReadOnlySpan<float> logits)
     {
         if (!TensorPrimitives.IsFiniteAll(logits))
             throw new InputException("language model", "gave logits that are not finite; the weights or the visual tokens are damaged");
-    }
-
-    /// <summary>SplitMix64, its upper 53 bits as a number in [0, 1): the same on every machine and .NET version.</summary>
-    private double NextUniform()
-    {
-        ulong z = _state += 0x9E3779B97F4A7C15;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return ((z ^ (z >> 31)) >> 11) * (1.0 / (1UL << 53));
     }
 }

@@ -10,6 +10,10 @@ public sealed record Report
     /// <summary>Stands beside every report, in whatever form it leaves the program.</summary>
     public const string DraftNotice = "AI 生成的草稿，未经医师审核，不得用于诊断。 Unverified AI draft, not for diagnosis.";
 
+    /// <summary>Path of the study where several were asked for, else null.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Study { get; init; }
+
     /// <summary>The Chinese findings.</summary>
     [JsonPropertyName("report")]
     public required string Text { get; init; }
@@ -40,6 +44,9 @@ public sealed record Report
 
     /// <summary>Tokens of the report, without the end token.</summary>
     public required int GeneratedTokens { get; init; }
+
+    /// <summary>Batches in which the report was read and written; fewer than tokens where drafts were right.</summary>
+    public required int Steps { get; init; }
 
     /// <summary>Why the text ended: <c>end_of_text</c>, <c>token_limit</c> or <c>context_full</c>.</summary>
     public required string Stop { get; init; }

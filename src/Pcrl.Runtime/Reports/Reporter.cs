@@ -19,6 +19,12 @@ public sealed record ReporterOptions
 
     /// <summary>CPU threads of both halves, at most one per core; 0 for one per core.</summary>
     public int Threads { get; init; }
+
+    /// <summary>Reports written at the same time, 1 to <see cref="BatchDecoder.MostSequences"/>.</summary>
+    public int Parallel { get; init; } = 1;
+
+    /// <summary>Drafts tokens from the bundle's phrases and checks them together: faster, the same text.</summary>
+    public bool Speculation { get; init; } = true;
 }
 
 /// <summary>A piece of a report as it grows; the last one carries the whole.</summary>
@@ -37,8 +43,8 @@ public sealed record TimedStudy(Study Study, TimeSpan Elapsed);
 public sealed record PreparedStudy(Study Study, SliceSelection Selection, float[] Slices, TimeSpan Elapsed);
 
 /// <summary>
-/// The way of a CT: study → 24 slices → visual tokens → LLM → draft report. Opened once per bundle, used for any number of studies,
-/// one at a time.
+/// The way of a CT: study → 24 slices → visual tokens → LLM → draft report. Opened once per bundle, used for any number of studies; while
+/// some are written the next one can be encoded.
 /// </summary>
 public sealed class Reporter : IDisposable
 {
@@ -46,10 +52,13 @@ public sealed class Reporter : IDisposable
     private readonly Bundle _bundle;
     private readonly DeviceEncoder _encoder;
     private readonly LanguageModel _language;
+    private readonly BatchDecoder _decoder;
+    private readonly SemaphoreSlim _encoding = new(1);
     private readonly TimeSpan _load;
 
-    private Reporter(Bundle bundle, DeviceEncoder encoder, LanguageModel language, TimeSpan load)
+    private Reporter(Bundle bundle, DeviceEncoder encoder, LanguageModel language, BatchDecoder decoder, TimeSpan load)
     {
+        _decoder = decoder;
         _bundle = bundle;
         _encoder = encoder;
         _language = language;
@@ -58,6 +67,9 @@ public sealed class Reporter : IDisposable
 
     /// <summary>The manifest of the opened bundle.</summary>
     public Manifest Manifest => _bundle.Manifest;
+
+    /// <summary>Reports that are written at the same time; more wait for their turn.</summary>
+    public int Parallel => _decoder.Sequences;
 
     /// <summary>One line: the device of the vision kernels and why.</summary>
     public string Device => _encoder.Choice;
@@ -81,7 +93,13 @@ public sealed class Reporter : IDisposable
             language = LanguageModel.Load(bundle.LanguagePath, new LanguageOptions { Threads = threads, ContextLength = manifest.ContextLength });
             if (language.Width != manifest.Visual.TokenWidth)
                 throw new InputException(bundle.LanguagePath, $"has width {language.Width}, the visual tokens have {manifest.Visual.TokenWidth}");
-            return new Reporter(bundle, encoder, language, clock.Elapsed);
+            var decoder = new BatchDecoder(language, manifest.Prompt, new DecodingOptions
+            {
+                Sequences = options.Parallel,
+                Speculation = options.Speculation,
+                Phrases = bundle.ReadPhrases(),
+            });
+            return new Reporter(bundle, encoder, language, decoder, clock.Elapsed);
         }
         catch
         {
@@ -118,11 +136,11 @@ public sealed class Reporter : IDisposable
         PreparedStudy study, SamplingOptions sampling, [EnumeratorCancellation] CancellationToken cancellation = default)
     {
         var clock = Stopwatch.StartNew();
-        float[] visualTokens = await Task.Run(() => _encoder.Encode(study.Slices, cancellation), cancellation).ConfigureAwait(false);
+        float[] visualTokens = await EncodeAsync(study, cancellation).ConfigureAwait(false);
         var encode = clock.Elapsed;
         var text = new System.Text.StringBuilder();
         GenerationSummary? summary = null;
-        await foreach (var piece in _language.GenerateAsync(Manifest.Prompt, visualTokens, sampling, cancellation).ConfigureAwait(false))
+        await foreach (var piece in _decoder.GenerateAsync(visualTokens, sampling, cancellation).ConfigureAwait(false))
         {
             text.Append(piece.Text);
             summary = piece.Summary;
@@ -139,6 +157,7 @@ public sealed class Reporter : IDisposable
             VisualTokens = summary!.VisualTokens,
             PromptTokens = summary.PromptTokens,
             GeneratedTokens = summary.GeneratedTokens,
+            Steps = summary.Steps,
             Stop = System.Text.Json.JsonNamingPolicy.SnakeCaseLower.ConvertName(summary.Stop.ToString()),
             Seed = sampling.Seed,
             Temperature = sampling.Temperature,
@@ -151,10 +170,26 @@ public sealed class Reporter : IDisposable
         yield return new ReportPiece("", report);
     }
 
+    /// <summary>The visual tokens, [48, width]; one study at a time.</summary>
+    private async Task<float[]> EncodeAsync(PreparedStudy study, CancellationToken cancellation)
+    {
+        await _encoding.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            return await Task.Run(() => _encoder.Encode(study.Slices, cancellation), cancellation).ConfigureAwait(false);
+        }
+        finally
+        {
+            _encoding.Release();
+        }
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
+        _decoder.Dispose();
         _language.Dispose();
         _encoder.Dispose();
+        _encoding.Dispose();
     }
 }

@@ -17,6 +17,7 @@ namespace Pcrl.Train.Checkpoints;
 /// <c>global_visual_projector.{0,1}.*</c> with BatchNorm unfolded, and <c>language_model.</c> + Hugging Face's names of the LLaMA base weights</description></item>
 /// <item><term><c>adapter_model.safetensors</c>, <c>adapter_config.json</c></term><description>LoRA in PEFT's form:
 /// <c>base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight</c>, …; the weight it adds is (α/r)·B·A</description></item>
+/// <item><term><c>phrases.txt</c></term><description>findings it was trained on, one text a line, for the bundle's drafter; may be missing</description></item>
 /// <item><term><c>metrics.json</c></term><description>figures, seeds, timings, data and commit; written last, so a run with it is whole</description></item>
 /// <item><term><c>curves.csv</c>, <c>curves.png</c>, <c>samples.txt</c></term><description>how the joint fit went (<see cref="FitHistory"/>)</description></item>
 /// <item><term><c>stages/</c></term><description>results of finished stages and the checkpoint of the joint fit (<see cref="FitCheckpoint"/>), by which an
@@ -53,6 +54,9 @@ public sealed class RunFolder
 
     /// <summary>Path of <c>adapter_config.json</c>.</summary>
     public string AdapterConfigPath => At("adapter_config.json");
+
+    /// <summary>Path of <c>phrases.txt</c>.</summary>
+    public string PhrasesPath => At(Runtime.Bundles.Bundle.PhrasesFile);
 
     /// <summary>Path of <c>metrics.json</c>.</summary>
     public string MetricsPath => At("metrics.json");
@@ -102,6 +106,10 @@ public sealed class RunFolder
             ["inference_mode"] = true,
         }.ToJsonString(Json));
     }
+
+    /// <summary>Writes <c>phrases.txt</c>.</summary>
+    /// <exception cref="InputException">The folder cannot be written.</exception>
+    public void SavePhrases(IEnumerable<string> findings) => WriteText(PhrasesPath, string.Join('\n', findings));
 
     /// <summary>Writes <c>metrics.json</c>.</summary>
     /// <exception cref="InputException">The folder cannot be written.</exception>
@@ -155,7 +163,7 @@ public sealed class RunFolder
             throw;
         }
         model.eval();
-        return new TrainedRun(config, tokenizer, model, new Prompt(config.Prompt, tokenizer));
+        return new TrainedRun(config, tokenizer, model, new Prompt(config.Prompt, tokenizer), File.Exists(PhrasesPath) ? PhrasesPath : null);
     }
 
     /// <summary>What the joint fit makes: branches, heads and adapters, with their BatchNorm statistics.</summary>
@@ -176,7 +184,8 @@ public sealed class RunFolder
 /// <param name="Tokenizer">Its tokenizer.</param>
 /// <param name="Model">Its weights.</param>
 /// <param name="Prompt">Its prompt.</param>
-public sealed record TrainedRun(RunConfig Config, Tokenizer Tokenizer, PcrlModel Model, Prompt Prompt) : IDisposable
+/// <param name="PhrasesPath">File of findings it was trained on, or null.</param>
+public sealed record TrainedRun(RunConfig Config, Tokenizer Tokenizer, PcrlModel Model, Prompt Prompt, string? PhrasesPath = null) : IDisposable
 {
     /// <inheritdoc/>
     public void Dispose() => Model.Dispose();

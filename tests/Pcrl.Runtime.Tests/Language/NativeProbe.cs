@@ -15,7 +15,8 @@ internal static class NativeProbe
             {
                 using var model = LanguageModel.Load(path, new LanguageOptions { Threads = 1, ContextLength = 64 });
                 var options = new SamplingOptions { MaxTokens = 3 };
-                foreach (var _ in model.GenerateAsync(new PromptTemplate("<|begin_of_text|>脑室", "a1 \n"), new float[model.Width], options).ToBlockingEnumerable())
+                using var decoder = new BatchDecoder(model, new PromptTemplate("<|begin_of_text|>脑室", "a1 \n"), new DecodingOptions());
+                foreach (var _ in decoder.GenerateAsync(new float[model.Width], options).ToBlockingEnumerable())
                 {
                 }
                 Console.WriteLine("done");

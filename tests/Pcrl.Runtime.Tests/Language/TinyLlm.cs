@@ -22,6 +22,9 @@ internal sealed class TinyLlm
 
     public int EosId => Tokens.IndexOf(Eos);
 
+    /// <summary>A token whose embedding is not a number.</summary>
+    public int? Poisoned { get; init; }
+
     public TinyLlm(GgufType type = GgufType.F32)
     {
         var alphabet = LlmGguf.ByteAlphabet;
@@ -72,7 +75,7 @@ internal sealed class TinyLlm
             if (type == GgufType.Q8_0)
                 writer.AddTensor(name, type, shape, stream => stream.Write(Quantise(Values(name, shape))));
             else
-                writer.AddTensor(name, type, shape, () => Values(name, shape));
+                writer.AddTensor(name, type, shape, () => name == "token_embd.weight" ? Poison(Values(name, shape)) : Values(name, shape));
         }
         writer.Save(path);
         return path;
@@ -85,6 +88,13 @@ internal sealed class TinyLlm
         float scale = name == "output.weight" ? 0.6f : 0.25f;
         return [.. Enumerable.Range(0, (int)shape.Aggregate(1L, (a, b) => a * b))
             .Select(_ => shape.Length == 1 ? 1f : scale * (float)(random.NextDouble() * 2 - 1))];
+    }
+
+    private float[] Poison(float[] embeddings)
+    {
+        if (Poisoned is { } token)
+            embeddings[token * Width] = float.NaN;
+        return embeddings;
     }
 
     /// <summary>Q8_0: blocks of 32 values, a half-precision scale and then 32 signed bytes.</summary>

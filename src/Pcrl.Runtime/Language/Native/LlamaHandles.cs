@@ -15,33 +15,43 @@ internal sealed class LlamaModelHandle() : SafeHandle(0, ownsHandle: true)
     }
 }
 
-/// <summary>A context: one sequence's cache of keys and values, and scratch memory. Keeps its model alive.</summary>
+/// <summary>What a context must have room for.</summary>
+/// <param name="Length">Most positions of a sequence.</param>
+/// <param name="Sequences">Most sequences.</param>
+/// <param name="Rows">Most rows of one batch.</param>
+/// <param name="Outputs">Most rows of one batch whose logits can be asked for.</param>
+/// <param name="Exact">Keys and values in float32 rather than half precision: for checks against other programs.</param>
+internal sealed record LlamaContextSize(int Length, int Sequences, int Rows, int Outputs, bool Exact);
+
+/// <summary>A context: the sequences' cache of keys and values, and scratch memory. Keeps its model alive.</summary>
 internal sealed unsafe class LlamaContextHandle() : SafeHandle(0, ownsHandle: true)
 {
-    private const int Float32 = 0; // ggml_type
+    private const int Float32 = 0, Float16 = 1; // ggml_type
     private readonly int* _abort = (int*)NativeMemory.AllocZeroed(sizeof(int));
     private LlamaModelHandle? _model;
 
     public override bool IsInvalid => handle == 0;
 
-    /// <summary>Makes a context for one sequence.</summary>
+    /// <summary>Makes a context.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="length">Most tokens of the sequence; all of them fit into one batch.</param>
-    /// <param name="outputs">Positions of one batch whose logits can be asked for.</param>
+    /// <param name="size">What it must have room for.</param>
     /// <param name="threads">CPU threads.</param>
     /// <exception cref="InputException">Not enough memory.</exception>
-    public static LlamaContextHandle Create(LlamaModelHandle model, int length, int outputs, int threads)
+    public static LlamaContextHandle Create(LlamaModelHandle model, LlamaContextSize size, int threads)
     {
         var parameters = LlamaNative.ContextDefaults();
-        parameters.ContextLength = parameters.Batch = parameters.PhysicalBatch = (uint)length;
-        parameters.MaximumOutputs = parameters.MaximumOutputsPerSequence = (uint)outputs;
+        parameters.ContextLength = (uint)(size.Sequences * size.Length);
+        parameters.Batch = parameters.PhysicalBatch = (uint)size.Rows;
+        parameters.Sequences = (uint)size.Sequences;
+        parameters.MaximumOutputs = (uint)size.Outputs;
+        parameters.MaximumOutputsPerSequence = (uint)size.Outputs;
         parameters.Threads = parameters.BatchThreads = threads;
-        // Sequences are short: exact keys and values and plain attention cost little and keep the numbers those of training.
-        parameters.KeyType = parameters.ValueType = Float32;
+        parameters.KeyType = parameters.ValueType = size.Exact ? Float32 : Float16;
+        // Sequences are short: plain attention is faster, and it keeps the numbers those of training.
         parameters.FlashAttention = 0;
         var context = LlamaNative.CreateContext(model, parameters);
         if (context.IsInvalid)
-            throw new InputException("language model", $"a context of {length} tokens cannot be made ({LlamaLibrary.TakeErrors()})");
+            throw new InputException("language model", $"a context of {size.Sequences} x {size.Length} tokens cannot be made ({LlamaLibrary.TakeErrors()})");
         bool added = false;
         model.DangerousAddRef(ref added); // llama.cpp frees a context through its model
         context._model = model;
@@ -51,6 +61,22 @@ internal sealed unsafe class LlamaContextHandle() : SafeHandle(0, ownsHandle: tr
 
     /// <summary>Makes a running <c>llama_decode</c> give up soon, or (false) allows the next one.</summary>
     public void Abort(bool abort) => Volatile.Write(ref *_abort, abort ? 1 : 0);
+
+    /// <summary>Reads a batch.</summary>
+    /// <exception cref="InputException">It failed, or <see cref="Abort"/> ended it.</exception>
+    public void Decode(LlamaBatch batch)
+    {
+        int result = LlamaNative.Decode(this, batch);
+        if (result != 0)
+            throw new InputException("language model", $"llama.cpp failed with code {result} ({LlamaLibrary.TakeErrors()})");
+    }
+
+    /// <summary>The logits that a row of the last batch gave, [vocabulary]; valid until the next batch.</summary>
+    public ReadOnlySpan<float> Logits(int row, int vocabulary)
+    {
+        float* logits = LlamaNative.Logits(this, row);
+        return logits != null ? new ReadOnlySpan<float>(logits, vocabulary) : throw new InvalidOperationException($"llama.cpp has no logits at {row}");
+    }
 
     protected override bool ReleaseHandle()
     {

@@ -17,6 +17,7 @@ internal struct LlamaContextParams
     [FieldOffset(0)] public uint ContextLength;
     [FieldOffset(4)] public uint Batch;
     [FieldOffset(8)] public uint PhysicalBatch;
+    [FieldOffset(12)] public uint Sequences;
     [FieldOffset(20)] public uint MaximumOutputs;
     [FieldOffset(24)] public uint MaximumOutputsPerSequence;
     [FieldOffset(28)] public int Threads;

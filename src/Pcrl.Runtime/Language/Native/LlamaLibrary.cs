@@ -75,7 +75,7 @@ internal static unsafe class LlamaLibrary
     }
 
     /// <summary>Asked once per imported function, so the answers are kept.</summary>
-    private static nint Resolve(string library, Assembly assembly, DllImportSearchPath? path) => Libraries.GetOrAdd(library, static name => name switch
+    internal static nint Resolve(string library, Assembly assembly, DllImportSearchPath? path) => Libraries.GetOrAdd(library, static name => name switch
     {
         Llama => NativeLibrary.Load(Find($"libllama*v{LlamaLayout.Version}.so")),
         Ggml => NativeLibrary.Load(Find($"libggml*v{LlamaLayout.Version}.so")),

@@ -63,6 +63,12 @@ internal static unsafe partial class LlamaNative
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial void ClearMemory(nint memory, [MarshalAs(UnmanagedType.U1)] bool data);
 
+    /// <summary>Forgets a sequence's positions from <paramref name="first"/> up to, not including, <paramref name="end"/>; negative: to the end.</summary>
+    [LibraryImport(LlamaLibrary.Llama, EntryPoint = "llama_memory_seq_rm")]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    [return: MarshalAs(UnmanagedType.U1)]
+    public static partial bool Forget(nint memory, int sequence, int first, int end);
+
     [LibraryImport(LlamaLibrary.Llama, EntryPoint = "llama_set_abort_callback")]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial void SetAbortCallback(LlamaContextHandle context, delegate* unmanaged[Cdecl]<void*, byte> callback, void* data);

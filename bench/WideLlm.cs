@@ -1,0 +1,169 @@
+using Pcrl.Runtime.Bundles;
+using Pcrl.Runtime.Language;
+
+namespace Pcrl.Bench;
+
+/// <summary>
+/// The function of a small LLaMA in the shape of a large one: its weights stand in a corner of the large matrices, the rest is zero. The
+/// large model writes the small one's texts at the large one's cost, so that speculation can be measured with real report language
+/// where verifying a draft costs what it costs at full size. (How long a multiplication takes does not depend on the numbers.)
+/// </summary>
+internal sealed class WideLlm
+{
+    private readonly GgufFile _file;
+    private readonly LlmConfig _small, _large;
+    private readonly bool _quantised;
+
+    private WideLlm(GgufFile file, LlmConfig small, LlmConfig large, bool quantised) =>
+        (_file, _small, _large, _quantised) = (file, small, large, quantised);
+
+    /// <summary>Shapes by name.</summary>
+    public static readonly IReadOnlyDictionary<string, LlmConfig> Shapes = new Dictionary<string, LlmConfig>
+    {
+        ["1b"] = new() { HiddenSize = 2048, IntermediateSize = 8192, NumHiddenLayers = 16, NumAttentionHeads = 32, NumKeyValueHeads = 8 },
+        ["8b"] = new(),
+    };
+
+    /// <summary>Writes the large model; quantised as llama.cpp's Q4_K_M has it (Q6_K for the output layer and half of the value and down matrices), or in F16.</summary>
+    /// <param name="source">The small model's GGUF.</param>
+    /// <param name="path">File to write.</param>
+    /// <param name="shape">One of <see cref="Shapes"/>.</param>
+    /// <param name="quantised">Q4_K_M rather than F16.</param>
+    public static void Write(string source, string path, string shape, bool quantised)
+    {
+        using var file = GgufFile.Open(source);
+        var small = LlmGguf.Validate(file);
+        var large = Shapes[shape] with { RopeTheta = small.RopeTheta, RmsNormEps = small.RmsNormEps * small.HiddenSize / Shapes[shape].HiddenSize };
+        new WideLlm(file, small, large, quantised).Write(path);
+    }
+
+    private int Group => _small.NumAttentionHeads / _small.NumKeyValueHeads;
+
+    private int LargeGroup => _large.NumAttentionHeads / _large.NumKeyValueHeads;
+
+    private void Write(string path)
+    {
+        var (s, l) = (_small, _large);
+        if (s.HiddenSize > l.HiddenSize || s.IntermediateSize > l.IntermediateSize || s.NumHiddenLayers > l.NumHiddenLayers || s.TieWordEmbeddings
+            || s.NumKeyValueHeads > l.NumKeyValueHeads || Group > LargeGroup || l.HeadSize % s.HeadSize != 0 || s.VocabSize > l.VocabSize)
+            throw new ArgumentException("the small model does not fit into the large one");
+        var writer = new GgufWriter();
+        AddMetadata(writer);
+        int[] width = [.. Enumerable.Range(0, s.HiddenSize)], forward = [.. Enumerable.Range(0, s.IntermediateSize)];
+        int[] query = Heads(s.NumAttentionHeads, h => h / Group * LargeGroup + h % Group), key = Heads(s.NumKeyValueHeads, h => h);
+        int kv = l.NumKeyValueHeads * l.HeadSize;
+        // Token ids beyond the small vocabulary are never read; they are written as seldom as the last marker, which is never.
+        int[] vocabulary = [.. Enumerable.Range(0, l.VocabSize).Select(id => Math.Min(id, s.VocabSize - 1))];
+        AddRows(writer, "token_embd.weight", GgufType.Q4_K, vocabulary, l.HiddenSize);
+        AddRows(writer, "output.weight", GgufType.Q6_K, vocabulary, l.HiddenSize);
+        // The mean of squares is over more elements, of which the new ones are zero.
+        float norm = MathF.Sqrt((float)s.HiddenSize / l.HiddenSize);
+        AddNorm(writer, "output_norm.weight", norm);
+        for (int layer = 0; layer < l.NumHiddenLayers; layer++)
+        {
+            string prefix = $"blk.{layer}.";
+            AddNorm(writer, prefix + "attn_norm.weight", norm);
+            AddNorm(writer, prefix + "ffn_norm.weight", norm);
+            bool finer = layer < l.NumHiddenLayers / 8 || layer >= 7 * l.NumHiddenLayers / 8 || (layer - l.NumHiddenLayers / 8) % 3 == 2;
+            var delicate = finer ? GgufType.Q6_K : GgufType.Q4_K;
+            // Scores are divided by the root of the head size.
+            AddMatrix(writer, prefix + "attn_q.weight", GgufType.Q4_K, l.HiddenSize, l.HiddenSize, query, width, MathF.Sqrt((float)l.HeadSize / s.HeadSize));
+            AddMatrix(writer, prefix + "attn_k.weight", GgufType.Q4_K, kv, l.HiddenSize, key, width);
+            AddMatrix(writer, prefix + "attn_v.weight", delicate, kv, l.HiddenSize, key, width);
+            AddMatrix(writer, prefix + "attn_output.weight", GgufType.Q4_K, l.HiddenSize, l.HiddenSize, width, query);
+            AddMatrix(writer, prefix + "ffn_gate.weight", GgufType.Q4_K, l.IntermediateSize, l.HiddenSize, forward, width);
+            AddMatrix(writer, prefix + "ffn_up.weight", GgufType.Q4_K, l.IntermediateSize, l.HiddenSize, forward, width);
+            AddMatrix(writer, prefix + "ffn_down.weight", delicate, l.HiddenSize, l.IntermediateSize, width, forward);
+        }
+        writer.Save(path);
+    }
+
+    /// <summary>Where the rows of the small model's heads go: pair j of a head turns as fast as pair j · (large / small head size) of a larger one.</summary>
+    private int[] Heads(int count, Func<int, int> place)
+    {
+        int ratio = _large.HeadSize / _small.HeadSize;
+        return [.. Enumerable.Range(0, count * _small.HeadSize).Select(row =>
+        {
+            int head = row / _small.HeadSize, inside = row % _small.HeadSize;
+            return place(head) * _large.HeadSize + inside / 2 * ratio * 2 + inside % 2;
+        })];
+    }
+
+    private void AddMetadata(GgufWriter writer)
+    {
+        var l = _large;
+        writer.Add("general.architecture", "llama");
+        writer.Add("general.name", "widened for measuring");
+        foreach (var (key, value) in (IEnumerable<(string, int)>)[
+            ("vocab_size", l.VocabSize), ("context_length", l.MaxPositionEmbeddings), ("embedding_length", l.HiddenSize), ("block_count", l.NumHiddenLayers),
+            ("feed_forward_length", l.IntermediateSize), ("attention.head_count", l.NumAttentionHeads), ("attention.head_count_kv", l.NumKeyValueHeads),
+            ("rope.dimension_count", l.HeadSize)])
+            writer.Add("llama." + key, (uint)value);
+        writer.Add("llama.attention.layer_norm_rms_epsilon", l.RmsNormEps);
+        writer.Add("llama.rope.freq_base", l.RopeTheta);
+        writer.Add("tokenizer.ggml.model", "gpt2");
+        writer.Add("tokenizer.ggml.pre", "llama-bpe");
+        int added = l.VocabSize - _small.VocabSize;
+        writer.Add("tokenizer.ggml.tokens", (string[])[.. _file.GetStrings("tokenizer.ggml.tokens"), .. Enumerable.Range(0, added).Select(i => $"~unused~{i}~")]);
+        writer.Add("tokenizer.ggml.token_type", (int[])[.. _file.GetIntegers("tokenizer.ggml.token_type").Select(t => (int)t), .. Enumerable.Repeat(LlmGguf.NormalToken, added)]);
+        writer.Add("tokenizer.ggml.merges", _file.GetStrings("tokenizer.ggml.merges"));
+        foreach (string key in (string[])["bos", "eos"])
+            writer.Add($"tokenizer.ggml.{key}_token_id", (uint)_file.GetInteger($"tokenizer.ggml.{key}_token_id"));
+    }
+
+    private void AddNorm(GgufWriter writer, string name, float scale) => writer.AddTensor(name, GgufType.F32, [_large.HiddenSize], () =>
+    {
+        var values = new float[_large.HiddenSize];
+        if (_file.Tensors.ContainsKey(name))
+            System.Numerics.Tensors.TensorPrimitives.Multiply(_file.Floats(name), scale, values);
+        return values;
+    });
+
+    /// <summary>A matrix whose row i is row <paramref name="rows"/>[i] of the small model's, lengthened by zeros.</summary>
+    private void AddRows(GgufWriter writer, string name, GgufType type, int[] rows, int columns)
+    {
+        type = _quantised ? type : GgufType.F16;
+        writer.AddTensor(name, type, [rows.Length, columns], stream =>
+        {
+            float[] small = _file.Floats(name).ToArray();
+            int length = small.Length / _small.VocabSize;
+            var values = new float[columns];
+            byte[][] encoded = [.. Enumerable.Range(0, _small.VocabSize).Select(row =>
+            {
+                small.AsSpan(row * length, length).CopyTo(values);
+                return LlamaLoop.Encode(type, values);
+            })];
+            foreach (int row in rows)
+                stream.Write(encoded[row]);
+        });
+    }
+
+    /// <summary>A matrix with the small model's elements at the given rows and columns, zero elsewhere.</summary>
+    private void AddMatrix(GgufWriter writer, string name, GgufType type, int rows, int columns, int[] toRows, int[] toColumns, float scale = 1)
+    {
+        type = _quantised ? type : GgufType.F16;
+        var (blockElements, blockBytes) = GgufTensor.Block(type)!.Value;
+        long rowBytes = (long)columns / blockElements * blockBytes;
+        writer.AddTensor(name, type, [rows, columns], stream =>
+        {
+            long start = stream.Position;
+            if (_file.Tensors.ContainsKey(name))
+            {
+                float[] small = _file.Floats(name).ToArray();
+                var values = new float[columns];
+                for (int row = 0; row < toRows.Length; row++)
+                {
+                    for (int column = 0; column < toColumns.Length; column++)
+                        values[toColumns[column]] = scale * small[row * toColumns.Length + column];
+                    stream.Position = start + toRows[row] * rowBytes;
+                    stream.Write(LlamaLoop.Encode(type, values));
+                }
+            }
+            // What was skipped reads as zeros, which is zero in every type.
+            if (stream.Position == start + rows * rowBytes)
+                return;
+            stream.Position = start + rows * rowBytes - 1;
+            stream.WriteByte(0);
+        });
+    }
+}

@@ -1,0 +1,217 @@
+using System.Diagnostics;
+using Pcrl.Runtime.Language.Native;
+
+namespace Pcrl.Runtime.Language;
+
+/// <summary>The decoder's thread: the only one that uses the context.</summary>
+public sealed partial class BatchDecoder
+{
+    /// <summary>What a text has in the current batch: rows it must read, then drafted ones; the last of the former and all of the latter give logits.</summary>
+    /// <param name="Sequence">The text.</param>
+    /// <param name="Unread">Rows of prompt and written tokens.</param>
+    /// <param name="IsRead">Whether nothing is left to read: the text goes on from this batch.</param>
+    /// <param name="FirstOutput">Row of the first logits.</param>
+    /// <param name="Drafted">Drafted rows.</param>
+    private readonly record struct Part(Sequence Sequence, int Unread, bool IsRead, int FirstOutput, int Drafted);
+
+    private nint Memory => LlamaNative.Memory(_context);
+
+    private void Run()
+    {
+        try
+        {
+            Reset();
+            while (true)
+            {
+                while (_running.Count + _suspects.Count < _options.Sequences && Take() is { } arrival)
+                    Admit(arrival);
+                Drop();
+                Step();
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            FailAll(new ObjectDisposedException(nameof(BatchDecoder)));
+        }
+        catch (Exception e)
+        {
+            FailAll(e); // a defect, or no memory even for the head: nothing can be written any more
+        }
+    }
+
+    private void FailAll(Exception error)
+    {
+        _arrivals.CompleteAdding();
+        foreach (var sequence in (IEnumerable<Sequence>)[.. _running, .. _suspects, .. _arrivals.GetConsumingEnumerable()])
+            sequence.Fail(error);
+    }
+
+    /// <summary>The next arrival; waits for one only where nothing else is to be done.</summary>
+    private Sequence? Take()
+    {
+        if (_running.Count + _suspects.Count == 0)
+            return _arrivals.Take(_closing.Token);
+        _closing.Token.ThrowIfCancellationRequested();
+        return _arrivals.TryTake(out var arrival) ? arrival : null;
+    }
+
+    private void Admit(Sequence sequence)
+    {
+        int slot = 0;
+        while (_running.Concat(_suspects).Any(other => other.Slot == slot))
+            slot++;
+        sequence.Begin(slot);
+        Rewind(sequence);
+        _running.Add(sequence);
+    }
+
+    /// <summary>Takes a text out of its slot but for the head; what it was given and has written it would have to read again.</summary>
+    private void Rewind(Sequence sequence)
+    {
+        LlamaNative.Forget(Memory, sequence.Slot, HeadLength, -1);
+        sequence.Position = HeadLength;
+    }
+
+    /// <summary>Empties the context, whatever is in it, and reads the head of the prompt into every slot.</summary>
+    private void Reset()
+    {
+        LlamaNative.ClearMemory(Memory, data: true);
+        for (int slot = 0; slot < _options.Sequences; slot++)
+        {
+            for (int position = 0; position < HeadLength;)
+            {
+                _rows.Clear();
+                for (; position < HeadLength && _rows.Count < _rows.Capacity; position++)
+                    _head.AsSpan(position * _model.Width, _model.Width).CopyTo(_rows.Add(slot, position, output: false));
+                _context.Decode(_rows.Batch);
+            }
+        }
+    }
+
+    /// <summary>Takes out the texts that have ended or that nobody waits for.</summary>
+    private void Drop()
+    {
+        bool Goes(Sequence sequence)
+        {
+            if (sequence is { IsDone: false, IsCancelled: false })
+                return false;
+            Rewind(sequence);
+            return true;
+        }
+        _running.RemoveAll(Goes);
+        while (_suspects.TryPeek(out var suspect) && Goes(suspect))
+            _suspects.Dequeue();
+    }
+
+    /// <summary>One batch.</summary>
+    private void Step()
+    {
+        var clock = Stopwatch.StartNew();
+        lock (_flight)
+        {
+            Compose();
+            _context.Abort(_closing.IsCancellationRequested);
+        }
+        try
+        {
+            if (_batch.Count == 0)
+                return;
+            _context.Decode(_rows.Batch);
+            int tokens = 0;
+            foreach (var part in _batch)
+                tokens += Read(part);
+            if (_batch.TrueForAll(part => part.Unread == 1))
+                _policy.Measured(_rows.Count, clock.Elapsed.TotalSeconds, tokens);
+            if (_suspects.TryPeek(out var suspect) && suspect.Tokens.Count > 0)
+                _running.Add(_suspects.Dequeue()); // it was not this one
+        }
+        catch (InputException e)
+        {
+            Isolate(e);
+        }
+        finally
+        {
+            lock (_flight)
+                _batch.Clear();
+        }
+    }
+
+    /// <summary>Fills the batch: first the texts that are being written, then, as far as there is room, prompts.</summary>
+    private void Compose()
+    {
+        _rows.Clear();
+        IEnumerable<Sequence> texts = _suspects.TryPeek(out var suspect) ? [suspect] : _running;
+        foreach (var sequence in texts.OrderBy(text => text.Tokens.Count == 0))
+        {
+            int width = _model.Width, prompt = sequence.Prompt.Length / width;
+            int end = HeadLength + prompt + sequence.Tokens.Count, unread = Math.Min(end - sequence.Position, _rows.Capacity - _rows.Count);
+            if (unread == 0)
+                break;
+            bool isRead = sequence.Position + unread == end;
+            for (int position = sequence.Position; position < sequence.Position + unread; position++)
+            {
+                var row = _rows.Add(sequence.Slot, position, output: position == end - 1);
+                int at = position - HeadLength;
+                if (at < prompt)
+                    sequence.Prompt.AsSpan(at * width, width).CopyTo(row);
+                else
+                    _model.Embed(sequence.Tokens[at - prompt], row);
+            }
+            int first = _rows.Count - 1, drafted = 0;
+            if (isRead && sequence.Tokens.Count > 0 && Draft(sequence) is { } draft)
+            {
+                draft.Extend(Math.Min(MostDrafted, Math.Min(_model.ContextLength - end, _rows.Capacity - _rows.Count)));
+                for (; drafted < draft.Count; drafted++)
+                    _model.Embed(draft[drafted], _rows.Add(sequence.Slot, end + drafted, output: true));
+            }
+            sequence.Step(drafted);
+            _batch.Add(new Part(sequence, unread, isRead, first, drafted));
+        }
+    }
+
+    /// <summary>The draft of a text, if there is speculation and the phrases are at hand by now.</summary>
+    private Draft? Draft(Sequence sequence) => _phrases is { IsCompletedSuccessfully: true }
+        ? sequence.Draft ??= new Draft(_phrases.Result, _policy, sequence.Sampler, sequence.Tokens)
+        : null;
+
+    /// <summary>Draws from the logits of a text as long as its draft holds; returns the number of tokens.</summary>
+    private int Read(Part part)
+    {
+        var sequence = part.Sequence;
+        sequence.Position += part.Unread;
+        int tokens = 0, accepted = 0;
+        while (part.IsRead)
+        {
+            int token = sequence.Sampler.Next(_context.Logits(part.FirstOutput + accepted, _model.Config.VocabSize), sequence.Tokens.Count);
+            tokens++;
+            sequence.Write(token, _model.EndsText(token), isFull: sequence.Position + accepted == _model.ContextLength);
+            if (sequence.IsDone || sequence.Draft is null || !sequence.Draft.Verify(token, accepted) || ++accepted > part.Drafted)
+                break;
+        }
+        sequence.Position += accepted;
+        if (accepted < part.Drafted)
+            LlamaNative.Forget(Memory, sequence.Slot, sequence.Position, -1);
+        return tokens;
+    }
+
+    /// <summary>
+    /// After a failure the context may hold anything. A text that was alone has failed; the others read their texts again from the start,
+    /// one at a time until each has shown that it is not the cause.
+    /// </summary>
+    private void Isolate(InputException error)
+    {
+        if (_batch.TrueForAll(part => part.Sequence.IsCancelled))
+            return; // aborted
+        if (_batch is [var alone])
+        {
+            alone.Sequence.Fail(error);
+            Drop();
+        }
+        Reset();
+        foreach (var sequence in _running)
+            _suspects.Enqueue(sequence);
+        _running.Clear();
+        foreach (var sequence in _suspects)
+            Rewind(sequence);
+    }
+}

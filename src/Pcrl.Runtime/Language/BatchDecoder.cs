@@ -1,0 +1,158 @@
+using System.Collections.Concurrent;
+using System.Runtime.CompilerServices;
+using Pcrl.Runtime.Bundles;
+using Pcrl.Runtime.Language.Native;
+
+namespace Pcrl.Runtime.Language;
+
+/// <summary>How texts are decoded.</summary>
+public sealed record DecodingOptions
+{
+    /// <summary>Texts written at the same time, 1 to <see cref="BatchDecoder.MostSequences"/>; more wait for their turn.</summary>
+    public int Sequences { get; init; } = 1;
+
+    /// <summary>Drafts the next tokens and checks them in one batch. It changes how long a text takes, not the text.</summary>
+    public bool Speculation { get; init; } = true;
+
+    /// <summary>Findings from which the drafts are made; without any a text can only repeat itself.</summary>
+    public IReadOnlyList<string> Phrases { get; init; } = [];
+}
+
+/// <summary>
+/// Writes texts with a <see cref="LanguageModel"/>, several at a time in one llama.cpp context (continuous batching: a text joins and leaves
+/// between two batches). The head of the prompt is read once and stays in the context; a text costs what follows it. Each batch holds, for every text, its unread
+/// rows and a draft of what comes next; of the draft, those tokens stay that are drawn anyway. A text that fails takes no other down: what
+/// shared a failed batch is read again, one at a time.
+/// </summary>
+public sealed partial class BatchDecoder : IDisposable
+{
+    /// <summary>Most texts at a time.</summary>
+    public const int MostSequences = 30;
+
+    /// <summary>Longest draft.</summary>
+    internal const int MostDrafted = 16;
+
+    private const int MostRows = 512; // llama.cpp's own physical batch; 30 texts with full drafts are 510
+
+    private readonly LanguageModel _model;
+    private readonly DecodingOptions _options;
+    private readonly LlamaContextHandle _context;
+    private readonly LlamaRows _rows;
+    private readonly float[] _head, _tail;
+    private readonly BlockingCollection<Sequence> _arrivals = new(new ConcurrentQueue<Sequence>());
+    private readonly List<Sequence> _running = [];
+    private readonly Queue<Sequence> _suspects = new();
+    private readonly List<Part> _batch = [];
+    private readonly Task<PhraseModel>? _phrases;
+    private readonly DraftPolicy _policy = new();
+    private readonly CancellationTokenSource _closing = new();
+    private readonly Lock _flight = new();
+    private readonly Thread _thread;
+
+    /// <summary>Makes a decoder for one prompt.</summary>
+    /// <param name="model">The model; must live longer.</param>
+    /// <param name="prompt">The text around the visual tokens.</param>
+    /// <param name="options">How many texts at a time, and how.</param>
+    /// <exception cref="InputException">An option is out of range, the prompt does not fit, or memory is short.</exception>
+    public BatchDecoder(LanguageModel model, PromptTemplate prompt, DecodingOptions options)
+    {
+        if (options.Sequences is < 1 or > MostSequences)
+            throw new InputException("sequences", $"must be between 1 and {MostSequences}, is {options.Sequences}");
+        _model = model;
+        _options = options;
+        _head = model.Embed(model.Tokenize(prompt.Head, parseSpecial: true));
+        _tail = model.Embed(model.Tokenize(prompt.Tail, parseSpecial: true));
+        if (HeadLength + _tail.Length / model.Width >= model.ContextLength)
+            throw new InputException("prompt", $"has {HeadLength + _tail.Length / model.Width} tokens, the context has room for {model.ContextLength - 1}");
+        int rows = Math.Min(MostRows, options.Sequences * model.ContextLength);
+        var size = new LlamaContextSize(model.ContextLength, options.Sequences, rows, Math.Min(rows, options.Sequences * (1 + MostDrafted)), Exact: false);
+        _context = LlamaContextHandle.Create(model.Handle, size, model.Threads);
+        _rows = new LlamaRows(rows, model.Width);
+        // Learnt beside the first prompt; a text that is faster goes without a draft until then.
+        if (options.Speculation)
+            _phrases = Task.Run(() => new PhraseModel(options.Phrases.TakeWhile(_ => !_closing.IsCancellationRequested).Select(text => model.Tokenize(text)), model.EndToken));
+        _thread = new Thread(Run) { IsBackground = true, Name = "decoder" };
+        _thread.Start();
+    }
+
+    private int HeadLength => _head.Length / _model.Width;
+
+    /// <summary>Texts that are written at the same time.</summary>
+    public int Sequences => _options.Sequences;
+
+    /// <summary>Writes a text. The last piece carries the <see cref="GenerationSummary"/>.</summary>
+    /// <param name="visualTokens">[visual tokens, width], row-major; may be empty.</param>
+    /// <param name="sampling">How tokens are drawn.</param>
+    /// <param name="cancellation">Ends it at any point; the others go on.</param>
+    /// <exception cref="ArgumentException">The visual tokens have another width.</exception>
+    /// <exception cref="InputException">
+    /// The prompt does not fit the context, an option is out of range, a visual token is not finite, or the model gives no finite logits.
+    /// </exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public async IAsyncEnumerable<GeneratedPiece> GenerateAsync(
+        ReadOnlyMemory<float> visualTokens, SamplingOptions sampling, [EnumeratorCancellation] CancellationToken cancellation = default)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        var sequence = NewSequence(visualTokens.Span, sampling);
+        using var registration = cancellation.UnsafeRegister(_ => Cancel(sequence), null);
+        try
+        {
+            try
+            {
+                _arrivals.Add(sequence, cancellation);
+            }
+            catch (InvalidOperationException) // closed: the decoder's thread has ended
+            {
+                throw new ObjectDisposedException(nameof(BatchDecoder));
+            }
+            await foreach (var piece in sequence.Pieces.ReadAllAsync(cancellation).ConfigureAwait(false))
+                yield return piece;
+        }
+        finally
+        {
+            Cancel(sequence); // nobody reads on
+        }
+    }
+
+    /// <summary>Waits until the phrases are learnt; texts before that are written without drafts.</summary>
+    internal void WaitUntilReady() => _phrases?.Wait();
+
+    private Sequence NewSequence(ReadOnlySpan<float> visualTokens, SamplingOptions sampling)
+    {
+        int width = _model.Width;
+        if (visualTokens.Length % width != 0)
+            throw new ArgumentException($"{visualTokens.Length} values are no whole visual tokens of width {width}", nameof(visualTokens));
+        float[] prompt = [.. visualTokens, .. _tail];
+        int textTokens = (_head.Length + _tail.Length) / width, length = (_head.Length + prompt.Length) / width;
+        if (length == 0 || length >= _model.ContextLength)
+            throw new InputException("prompt", $"has {length} tokens, the context has room for 1 to {_model.ContextLength - 1}");
+        // One row that is not a number would spoil the cells that all texts share.
+        if (!System.Numerics.Tensors.TensorPrimitives.IsFiniteAll(visualTokens))
+            throw new InputException("visual tokens", "are not finite; the weights or the pictures are damaged");
+        return new Sequence(prompt, visualTokens.Length / width, textTokens, sampling, _model.NewText());
+    }
+
+    private void Cancel(Sequence sequence)
+    {
+        sequence.Cancel();
+        lock (_flight)
+        {
+            if (_batch.Count > 0 && _batch.TrueForAll(static part => part.Sequence.IsCancelled))
+                _context.Abort(true);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _closing.Cancel();
+        lock (_flight)
+            _context.Abort(true);
+        _thread.Join();
+        _phrases?.Wait(); // it uses the model
+        _context.Dispose();
+        _rows.Dispose();
+        _arrivals.Dispose();
+        _closing.Dispose();
+    }
+}

@@ -1,0 +1,101 @@
+using System.Diagnostics;
+using System.Threading.Channels;
+
+namespace Pcrl.Runtime.Language;
+
+/// <summary>One text on its way: what the model has read of it, what it has written, and who is waiting for it.</summary>
+/// <param name="prompt">[rows, width]: what follows the head of the prompt, as embeddings.</param>
+/// <param name="visualTokens">Rows of the prompt that are visual tokens.</param>
+/// <param name="promptTokens">Text tokens of the whole prompt.</param>
+/// <param name="sampling">How tokens are drawn.</param>
+/// <param name="text">Turns tokens into text.</param>
+internal sealed class Sequence(float[] prompt, int visualTokens, int promptTokens, SamplingOptions sampling, TokenText text)
+{
+    private readonly Channel<GeneratedPiece> _pieces = Channel.CreateUnbounded<GeneratedPiece>(new() { SingleReader = true, SingleWriter = true });
+    private readonly List<int> _tokens = [];
+    private long _begin, _first;
+    private int _steps, _drafted;
+    private volatile bool _cancelled;
+
+    /// <summary>Embeddings of the prompt behind its head, [rows, width].</summary>
+    public float[] Prompt => prompt;
+
+    /// <summary>Draws its tokens.</summary>
+    public Sampler Sampler { get; } = new(sampling);
+
+    /// <summary>Its pieces as they come.</summary>
+    public ChannelReader<GeneratedPiece> Pieces => _pieces.Reader;
+
+    /// <summary>Its number in the context, once it is running.</summary>
+    public int Slot { get; private set; }
+
+    /// <summary>Positions whose keys and values the context holds, the head's included.</summary>
+    public int Position { get; set; }
+
+    /// <summary>Tokens written so far.</summary>
+    public IReadOnlyList<int> Tokens => _tokens;
+
+    /// <summary>Its draft, or null without speculation.</summary>
+    public Draft? Draft { get; set; }
+
+    /// <summary>Nobody waits for it any more.</summary>
+    public bool IsCancelled => _cancelled;
+
+    /// <summary>It has its last token or has failed.</summary>
+    public bool IsDone { get; private set; }
+
+    /// <summary>Lets the decoder drop it at its next step.</summary>
+    public void Cancel() => _cancelled = true;
+
+    /// <summary>Takes note of a batch it took part in.</summary>
+    /// <param name="drafted">Drafted tokens in it.</param>
+    public void Step(int drafted)
+    {
+        _steps++;
+        _drafted += drafted;
+    }
+
+    /// <summary>Starts the clock.</summary>
+    /// <param name="slot">Its number in the context.</param>
+    public void Begin(int slot)
+    {
+        Slot = slot;
+        _begin = Stopwatch.GetTimestamp();
+    }
+
+    /// <summary>Takes the next token and gives out its text.</summary>
+    /// <param name="token">The token.</param>
+    /// <param name="endsText">Whether it ends the text.</param>
+    /// <param name="isFull">Whether the context has no position left for it.</param>
+    public void Write(int token, bool endsText, bool isFull)
+    {
+        if (_first == 0)
+            _first = Stopwatch.GetTimestamp();
+        if (!endsText)
+        {
+            _tokens.Add(token);
+            string piece = text.Append(token);
+            if (piece.Length > 0)
+                _pieces.Writer.TryWrite(new GeneratedPiece(piece));
+        }
+        StopReason? stop = endsText ? StopReason.EndOfText
+            : _tokens.Count == sampling.MaxTokens ? StopReason.TokenLimit
+            : isFull ? StopReason.ContextFull
+            : null;
+        if (stop is null)
+            return;
+        IsDone = true;
+        var summary = new GenerationSummary(
+            stop.Value, visualTokens, promptTokens, _tokens.Count, _steps, _drafted,
+            Stopwatch.GetElapsedTime(_begin, _first), Stopwatch.GetElapsedTime(_first));
+        _pieces.Writer.TryWrite(new GeneratedPiece("", summary));
+        _pieces.Writer.Complete();
+    }
+
+    /// <summary>Ends it with an error.</summary>
+    public void Fail(Exception error)
+    {
+        IsDone = true;
+        _pieces.Writer.TryComplete(error);
+    }
+}

@@ -1,0 +1,34 @@
+using System.CommandLine;
+using Pcrl.Runtime;
+using Pcrl.Runtime.Bundles;
+
+namespace Pcrl.Tools;
+
+/// <summary><c>phrases FINDINGS BUNDLE</c>: gives an existing bundle the phrases from which its drafter learns.</summary>
+internal static class PhrasesCommand
+{
+    public static Command Create()
+    {
+        var findings = new Argument<string>("FINDINGS") { Description = "Text file of findings, one a line; they become part of the bundle." };
+        var bundle = new Argument<string>("BUNDLE") { Description = "Folder of the bundle." };
+        var command = new Command("phrases", "Add report language to a bundle, for faster decoding.") { findings, bundle };
+        command.SetAction((arguments, cancellation) =>
+        {
+            string source = arguments.GetValue(findings)!, folder = arguments.GetValue(bundle)!;
+            byte[] text;
+            try
+            {
+                text = File.ReadAllBytes(source);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                throw new InputException(source, $"cannot be read ({e.Message})", e);
+            }
+            var opened = Bundle.Open(folder, cancellation);
+            AtomicFile.Write(Path.Combine(folder, Bundle.PhrasesFile), target => target.Write(text));
+            Bundle.WriteManifest(folder, opened.Manifest);
+            return Task.FromResult(0);
+        });
+        return command;
+    }
+}
