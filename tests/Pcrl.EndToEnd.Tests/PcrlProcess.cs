@@ -7,13 +7,20 @@ internal sealed record PcrlProcess(int ExitCode, string Output, string Error)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
-    public static Process Start(params string[] arguments)
+    /// <summary>The built <c>pcrl-convert</c>.</summary>
+    public static string ConvertPath { get; } = Path.Combine(AppContext.BaseDirectory, "pcrl-convert.dll");
+
+    public static Process Start(params string[] arguments) => StartProgram(Path.Combine(AppContext.BaseDirectory, "pcrl.dll"), arguments);
+
+    public static Process StartConvert(params string[] arguments) => StartProgram(ConvertPath, arguments);
+
+    private static Process StartProgram(string program, string[] arguments) =>
+        Process.Start(new ProcessStartInfo("dotnet", [program, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+
+    public static PcrlProcess Convert(params string[] arguments)
     {
-        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
-        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "pcrl.dll"));
-        foreach (string argument in arguments)
-            start.ArgumentList.Add(argument);
-        return Process.Start(start)!;
+        using var process = StartConvert(arguments);
+        return Finish(process);
     }
 
     public static PcrlProcess Run(params string[] arguments)
