@@ -53,8 +53,8 @@ public sealed class ConvertCommandTests : IDisposable
 
     [Theory]
     [InlineData("no such folder", "llm", "/nowhere", "out.gguf")]
-    [InlineData("--type", "llm", "/nowhere", "out.gguf", "--type", "Q3_K")]
-    [InlineData("--accept", "llm", "/nowhere", "out.gguf", "--accept", "everything")]
+    [InlineData("Q3_K", "llm", "/nowhere", "out.gguf", "--type", "Q3_K")]
+    [InlineData("everything", "llm", "/nowhere", "out.gguf", "--accept", "everything")]
     [InlineData("config.json", "bundle", "/nowhere", "out")]
     public void Wrong_commands_end_in_one_line(string expected, params string[] arguments) => PcrlProcess.Convert(arguments).AssertOneLineError(expected);
 }

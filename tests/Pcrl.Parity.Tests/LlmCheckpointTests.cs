@@ -192,10 +192,10 @@ public sealed class LlmCheckpointTests : IDisposable
         switch (fault)
         {
             case "delete": File.Delete(Path.Combine(folder, "model-00002-of-00003.safetensors")); break;
-            case "move": Edit(index, "\"lm_head.weight\": \"model-00001", "\"lm_head.weight\": \"model-00003"); break;
-            case "double": AddTensor(Path.Combine(folder, "model-00003-of-00003.safetensors"), "lm_head.weight"); break;
+            case "move": Edit(index, "\"lm_head.weight\": \"model-00003", "\"lm_head.weight\": \"model-00001"); break;
+            case "double": AddTensor(Path.Combine(folder, "model-00001-of-00003.safetensors"), "lm_head.weight"); break;
             case "outside": Edit(index, "model-00002", "../model-00002"); break;
-            case "index twice": Edit(index, "{\"weight_map\": {", "{\"weight_map\": {\"lm_head.weight\": \"model-00001-of-00003.safetensors\","); break;
+            case "index twice": Edit(index, "{\"weight_map\": {", "{\"weight_map\": {\"lm_head.weight\": \"model-00003-of-00003.safetensors\","); break;
             case "mistral": Edit(config, "\"llama\"", "\"mistral\""); break;
             case "yarn": Edit(config, "\"rope_theta\"", "\"rope_scaling\": {\"type\": \"yarn\"}, \"rope_theta\""); break;
             case "width": Edit(config, "\"intermediate_size\": 512", "\"intermediate_size\": 1024"); break;

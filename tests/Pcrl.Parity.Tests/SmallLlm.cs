@@ -25,12 +25,11 @@ internal static class SmallLlm
         [.. TokenizerData.ByteAlphabet.Select(c => $"{c}"), .. Enumerable.Range(0, count - 258).Select(i => $"<{i}>")], [],
         [TokenizerData.BosToken, TokenizerData.EosToken]);
 
-    public static Dictionary<string, (long[] Shape, float[] Values)> Weights(LlmConfig config, ulong seed = 9)
+    /// <summary>Shapes of all weights by Hugging Face's names.</summary>
+    public static Dictionary<string, long[]> Shapes(LlmConfig config)
     {
         long d = config.HiddenSize, f = config.IntermediateSize, kv = (long)config.NumKeyValueHeads * config.HeadSize;
-        var shapes = new Dictionary<string, long[]> { ["model.embed_tokens.weight"] = [config.VocabSize, d], ["model.norm.weight"] = [d] };
-        if (!config.TieWordEmbeddings)
-            shapes["lm_head.weight"] = [config.VocabSize, d];
+        var shapes = new Dictionary<string, long[]> { ["model.embed_tokens.weight"] = [config.VocabSize, d] };
         for (int layer = 0; layer < config.NumHiddenLayers; layer++)
         {
             foreach (var (name, shape) in (IEnumerable<(string, long[])>)[
@@ -39,10 +38,17 @@ internal static class SmallLlm
                 ("mlp.gate_proj", [f, d]), ("mlp.up_proj", [f, d]), ("mlp.down_proj", [d, f])])
                 shapes[$"model.layers.{layer}.{name}.weight"] = shape;
         }
-        return shapes.ToDictionary(s => s.Key, s => (s.Value, s.Value.Length == 1
-            ? GoldenCase.Fill(seed, s.Key, d, "lin", 0.1, 1)
-            : GoldenCase.Fill(seed, s.Key, s.Value[0] * s.Value[1], "lin", 1.7 / Math.Sqrt(s.Value[1]), 0)));
+        shapes["model.norm.weight"] = [d];
+        if (!config.TieWordEmbeddings)
+            shapes["lm_head.weight"] = [config.VocabSize, d];
+        return shapes;
     }
+
+    /// <summary>Seeded weights: norms around 1, matrices that keep the length of a row.</summary>
+    public static Dictionary<string, (long[] Shape, float[] Values)> Weights(LlmConfig config, ulong seed = 9) =>
+        Shapes(config).ToDictionary(s => s.Key, s => (s.Value, s.Value.Length == 1
+            ? GoldenCase.Fill(seed, s.Key, config.HiddenSize, "lin", 0.1, 1)
+            : GoldenCase.Fill(seed, s.Key, s.Value[0] * s.Value[1], "lin", 1.7 / Math.Sqrt(s.Value[1]), 0)));
 
     public static LlmCheckpoint InMemory(LlmConfig config, ulong seed = 9) =>
         new("test", config, new MemoryTensors(Weights(config, seed)), Tokenizer(config.VocabSize), ChatTemplate: null, Files: []);
@@ -72,6 +78,15 @@ internal static class SmallLlm
         }
         if (shards > 1)
             File.WriteAllText(Path.Combine(folder, "model.safetensors.index.json"), $"{{\"weight_map\": {{{string.Join(',', map)}}}}}");
+        SaveSettings(folder, config);
+        return folder;
+    }
+
+    /// <summary>Everything of the layout but the weights; config.json last.</summary>
+    public static void SaveSettings(string folder, LlmConfig config)
+    {
+        Tokenizer(config.VocabSize).Save(Path.Combine(folder, "tokenizer.json"));
+        File.WriteAllText(Path.Combine(folder, "tokenizer_config.json"), """{"chat_template": "{{ messages }}"}""");
         File.WriteAllText(Path.Combine(folder, "config.json"), FormattableString.Invariant($$"""
             {
               "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "attention_bias": false,
@@ -81,9 +96,6 @@ internal static class SmallLlm
               "tie_word_embeddings": {{(config.TieWordEmbeddings ? "true" : "false")}}{{Scaling(config)}}
             }
             """));
-        Tokenizer(config.VocabSize).Save(Path.Combine(folder, "tokenizer.json"));
-        File.WriteAllText(Path.Combine(folder, "tokenizer_config.json"), """{"chat_template": "{{ messages }}"}""");
-        return folder;
     }
 
     private static string Scaling(LlmConfig config) => config.RopeScaling is not { } s ? "" : FormattableString.Invariant(
