@@ -3,5 +3,6 @@ using Pcrl.Tools;
 
 return await ToolMain.RunAsync(new RootCommand("Trains, evaluates and ablates Pcrl's models.")
 {
-    MiniCommand.Create(), ScoreCommand.Create(), PhantomCommand.Create(), EvaluateCommand.Create(), PrepareCommand.Create(),
+    MiniCommand.Create(), ScoreCommand.Create(), PhantomCommand.Create(), EvaluateCommand.Create(), PrepareCommand.Create(), ParamsCommand.Create(),
+    StepCommand.Create(),
 }, args);

@@ -69,10 +69,15 @@ internal static class FitLoop
         using var nothing = no_grad();
         for (int i = 0; i < replicas[0].Count; i++)
         {
-            if (replicas[0][i].grad is not { } sum)
+            // A worker whose share has nothing for a loss (no slice with an entity) leaves no gradient there; it counts as zero.
+            if (replicas.All(r => r[i].grad is null))
                 continue;
-            foreach (var other in replicas.Skip(1))
-                sum.add_(other[i].grad!);
+            var sum = replicas[0][i].grad ?? (replicas[0][i].grad = zeros_like(replicas[0][i]));
+            foreach (var replica in replicas.Skip(1))
+            {
+                if (replica[i].grad is { } other)
+                    sum.add_(other);
+            }
             sum.div_(replicas.Count);
         }
     }

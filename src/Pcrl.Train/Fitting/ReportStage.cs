@@ -1,9 +1,9 @@
 using System.Diagnostics;
 using Pcrl.Train.Data;
+using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
 using Pcrl.Train.Text;
 using Pcrl.Train.Torch;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Pcrl.Train.Fitting;
@@ -20,7 +20,7 @@ internal static class ReportStage
         PcrlModel[] models = [model, .. Enumerable.Range(1, workers.Count - 1).Select(_ => model.Replicate())];
         try
         {
-            var trained = models.Select(Freeze).ToArray();
+            var trained = models.Select(m => m.Train(LossConfig.ReportOnly).Select(p => p.Value).ToArray()).ToArray();
             Random[] randoms = [.. models.Select((_, i) => new Random(seed + i))];
             Epochs[] epochs = [.. models.Select((_, i) => new Epochs(studies.Count, i, workers.Count, randoms[i]))];
             return FitLoop.Run("report", fit, workers, trained, worker =>
@@ -36,18 +36,6 @@ internal static class ReportStage
                 replica.Dispose();
             model.SetReportTraining(false);
         }
-    }
-
-    /// <summary>Leaves gradients to what §4.1 trains and gives that back.</summary>
-    private static IReadOnlyList<Parameter> Freeze(PcrlModel model)
-    {
-        Parameter[] trained = [.. model.ReportParameters.Select(p => p.Value)];
-        foreach (var parameter in model.parameters())
-            parameter.requires_grad = false;
-        foreach (var parameter in trained)
-            parameter.requires_grad = true;
-        model.SetReportTraining(true);
-        return trained;
     }
 
     /// <summary>Greedy reports of studies.</summary>

@@ -6,7 +6,10 @@ using System.Text.Json.Serialization;
 using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Vision;
+using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
+using Pcrl.Train.Models.Clip;
+using Pcrl.Train.Quantisation;
 using Pcrl.Train.Text;
 
 namespace Pcrl.Train.Fitting;
@@ -110,6 +113,15 @@ public sealed record RunConfig
     /// <summary>Adapters.</summary>
     public LoraConfig Lora { get; init; } = new();
 
+    /// <summary>How the frozen LLM lies in memory: <c>float32</c>, <c>bfloat16</c> or <c>nf4</c>. Only float32 can be taught by <c>language_fit</c>.</summary>
+    public BaseWeights LanguageBase { get; init; }
+
+    /// <summary>What the branches and adapters are trained on.</summary>
+    public LossConfig Loss { get; init; } = LossConfig.ReportOnly;
+
+    /// <summary>Text encoder of ablation (e), used where <c>loss.text_encoder</c> is <c>bert</c>.</summary>
+    public BertConfig Bert { get; init; } = new();
+
     /// <summary>Teaching the trunk the slice labels.</summary>
     public TrunkFitConfig TrunkFit { get; init; } = new();
 
@@ -124,8 +136,12 @@ public sealed record RunConfig
     public int SliceCount => 24;
 
     /// <summary>The model's shape for a tokenizer.</summary>
-    public ModelShape Shape(TokenizerData tokenizer) => new(
-        Visual with { TokenWidth = Language.HiddenSize }, Language with { VocabSize = tokenizer.Count }, Lora);
+    public ModelShape Shape(TokenizerData tokenizer) => Shape(tokenizer.Count);
+
+    /// <summary>The model's shape for a number of tokens.</summary>
+    public ModelShape Shape(int vocabulary) => new(
+        Visual with { TokenWidth = Language.HiddenSize }, Language with { VocabSize = vocabulary }, Lora,
+        Loss.TextEncoder == "bert" ? Bert : null, LanguageBase);
 
     private static readonly JsonSerializerOptions Options = new()
     {

@@ -2,7 +2,10 @@ using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
+using Pcrl.Train.Models.Clip;
+using Pcrl.Train.Quantisation;
 using Pcrl.Train.Text;
 using Pcrl.Train.Torch;
 using TorchSharp;
@@ -39,27 +42,48 @@ public class PcrlModelTests
             "global_visual_projector.1.bias", "language_model.model.embed_tokens.weight", "language_model.model.layers.1.self_attn.q_proj.weight",
             "language_model.model.layers.1.self_attn.q_proj.lora_A.weight", "language_model.model.layers.0.self_attn.v_proj.lora_B.weight",
             "language_model.model.layers.0.mlp.down_proj.weight", "language_model.model.layers.0.post_attention_layernorm.weight",
-            "language_model.model.norm.weight", "language_model.lm_head.weight",
+            "language_model.model.norm.weight", "language_model.lm_head.weight", "local_seg.0.weight", "local_seg.2.bias", "local_visual_align.weight", "global_text_align.bias",
+            "local_logit_scale",
         ])
             Assert.Contains(name, names);
         Assert.DoesNotContain(names, n => n.Contains("k_proj.lora") || n.Contains("num_batches"));
     }
 
-    /// <summary>The paper's 229.9 M trainable parameters, without mask and alignment heads, which are not built yet.</summary>
+    /// <summary>The paper's 229.9 M, part by part as the reference counts them; ablation (e) adds BERT's two heads.</summary>
     [Fact]
     public void Trainable_parameters_at_full_size_are_the_papers()
     {
-        long Count(int channels, int width, int layers, int keyWidth)
+        var full = new ModelShape(new VisualConfig(), new LlmConfig(), new LoraConfig(), Base: BaseWeights.Nf4);
+        using (var outline = PcrlModel.Outline(full))
         {
-            long localRes = 3L * 9 * channels * channels + 4L * channels * channels + 9L * channels * channels + 2L * 5 * channels;
-            long projectors = 2L * ((long)channels * width + width) + (long)width * width + width;
-            return localRes + projectors + layers * 8L * (2 * width + width + keyWidth);
+            var counts = outline.TrainedCounts(new LossConfig());
+            Assert.Equal(
+            [
+                ("local_res", 167_792_640), ("local_visual_projector", 8_392_704), ("global_visual_projector", 25_174_016), ("local_seg", 16_781_313),
+                ("local_visual_align", 2_097_664), ("local_text_align", 2_097_664), ("local_logit_scale", 1),
+                ("global_visual_align", 2_097_664), ("global_text_align", 2_097_664), ("global_logit_scale", 1), ("LoRA", 3_407_872),
+            ], counts.OrderBy(c => c.Part == "LoRA").ThenBy(c => Order.IndexOf(c.Part)));
+            Assert.Equal(229_939_203, counts.Sum(c => c.Count));
         }
+        using var withBert = PcrlModel.Outline(full with { Bert = new BertConfig() });
+        Assert.Equal(230_726_659, withBert.TrainedCounts(new LossConfig { TextEncoder = "bert" }).Sum(c => c.Count));
+    }
 
-        // The formula holds for what is built at small size, so it holds at full size.
-        using var model = Create(Shape with { Lora = new LoraConfig() });
-        Assert.Equal(Count(16, 16, 2, 8), model.ReportParameters.Sum(p => p.Value.numel()));
-        Assert.Equal(167_792_640 + 8_392_704 + 25_174_016 + 3_407_872, Count(2048, 4096, 32, 1024));
+    private static readonly List<string> Order =
+    [
+        "local_res", "local_visual_projector", "global_visual_projector", "local_seg", "local_visual_align", "local_text_align", "local_logit_scale",
+        "global_visual_align", "global_text_align", "global_logit_scale",
+    ];
+
+    [Fact]
+    public void An_outline_has_the_names_and_shapes_of_the_model()
+    {
+        using var model = Create();
+        using var outline = PcrlModel.Outline(Shape);
+        Assert.Equal(model.named_parameters().Select(p => (p.name, string.Join(',', p.parameter.shape))),
+            outline.named_parameters().Select(p => (p.name, string.Join(',', p.parameter.shape))));
+        Assert.All(outline.parameters(), p => Assert.Equal(DeviceType.META, p.device_type));
+        Assert.Equal(DeviceType.CPU, zeros(1).device_type);
     }
 
     [Theory]
