@@ -5,6 +5,16 @@ using Pcrl.Train.Checkpoints;
 
 namespace Pcrl.Convert;
 
+/// <summary>A base under an adapter.</summary>
+public enum AdapterBase
+{
+    /// <summary>The weights as they are.</summary>
+    Original,
+
+    /// <summary>The matrices of the decoder layers rounded to NF4 with double quantisation.</summary>
+    Nf4,
+}
+
 /// <summary>How a model is stored, and what may differ from the trained one.</summary>
 public sealed record ConversionOptions
 {
@@ -13,6 +23,15 @@ public sealed record ConversionOptions
 
     /// <summary>What the visual path's matrices are stored as: F32, F16 or BF16.</summary>
     public GgufType VisualType { get; init; } = GgufType.F32;
+
+    /// <summary>The base that the adapter was trained on; the paper's is <see cref="AdapterBase.Nf4"/>.</summary>
+    public AdapterBase TrainedOn { get; init; } = AdapterBase.Nf4;
+
+    /// <summary>
+    /// The base that the adapter is added to. Null for the one that it was trained on, which comes nearer to the trained model at every type
+    /// (docs/converter.md).
+    /// </summary>
+    public AdapterBase? MergeOnto { get; init; }
 
     /// <summary>Names of parity figures that may be above their limit (<see cref="ParityFigures.Names"/>).</summary>
     public IReadOnlyCollection<string> Accepted { get; init; } = [];
@@ -104,11 +123,12 @@ public static class BundleConverter
         LlmCheckpoint model, LoraAdapter? adapter, string path, ConversionOptions options, CancellationToken cancellation = default)
     {
         ParityFigures? figures = null;
+        LlmCheckpoint Over(AdapterBase kind) => adapter is null || kind == AdapterBase.Original ? model : model with { Weights = new Nf4Tensors(model.Weights) };
         options.Say($"writing {path} as {options.LanguageType}");
-        LlmGgufWriter.Write(path, model, adapter, options.LanguageType, options.Progress, cancellation, written =>
+        LlmGgufWriter.Write(path, Over(options.MergeOnto ?? options.TrainedOn), adapter, options.LanguageType, options.Progress, cancellation, written =>
         {
             options.Say($"peak memory so far {PeakMemory():0.00} GiB; comparing llama.cpp with the checkpoint");
-            figures = ParityCheck.Compare(model, adapter, options.LanguageType, written);
+            figures = ParityCheck.Compare(Over(options.TrainedOn), adapter, options.LanguageType, written);
             figures.ThrowIfApart(path, options.Accepted);
         });
         return figures!;
