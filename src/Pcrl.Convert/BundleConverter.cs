@@ -1,12 +1,47 @@
 using System.Text.Json.Nodes;
 using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
-using Pcrl.Runtime.Language;
 using Pcrl.Train.Checkpoints;
-using Pcrl.Train.Models;
-using TorchSharp;
 
 namespace Pcrl.Convert;
+
+/// <summary>A base under an adapter.</summary>
+public enum AdapterBase
+{
+    /// <summary>The weights as they are.</summary>
+    Original,
+
+    /// <summary>The matrices of the decoder layers rounded to NF4 with double quantisation.</summary>
+    Nf4,
+}
+
+/// <summary>How a model is stored, and what may differ from the trained one.</summary>
+public sealed record ConversionOptions
+{
+    /// <summary>What the language model's matrices are stored as.</summary>
+    public LlmType LanguageType { get; init; } = LlmType.F32;
+
+    /// <summary>What the visual path's matrices are stored as: F32, F16 or BF16.</summary>
+    public GgufType VisualType { get; init; } = GgufType.F32;
+
+    /// <summary>The base that the adapter was trained on; the paper's is <see cref="AdapterBase.Nf4"/>.</summary>
+    public AdapterBase TrainedOn { get; init; } = AdapterBase.Nf4;
+
+    /// <summary>
+    /// The base that the adapter is added to. Null for the one that it was trained on, which comes nearer to the trained model at every type
+    /// (docs/converter.md).
+    /// </summary>
+    public AdapterBase? MergeOnto { get; init; }
+
+    /// <summary>Names of parity figures that may be above their limit (<see cref="ParityFigures.Names"/>).</summary>
+    public IReadOnlyCollection<string> Accepted { get; init; } = [];
+
+    /// <summary>Gets one line per step.</summary>
+    public Action<string> Say { get; init; } = _ => { };
+
+    /// <summary>Gets the bytes of the language model that are written, and all of them.</summary>
+    public Action<long, long>? Progress { get; init; }
+}
 
 /// <summary>
 /// Checkpoint → bundle. The bundle is built in a temporary folder beside its place, opened with the runtime, compared with the
@@ -18,12 +53,12 @@ public static class BundleConverter
     /// <param name="run">The run, its model in evaluation mode.</param>
     /// <param name="provenance">What the manifest shall say of data, commit and metrics; the parity figures are added.</param>
     /// <param name="folder">The bundle; an older one there is replaced.</param>
-    /// <param name="say">Gets one line per step.</param>
+    /// <param name="options">How.</param>
     /// <param name="cancellation">Ends it between steps; nothing is left then.</param>
     /// <returns>The parity figures that went into the manifest.</returns>
     /// <exception cref="InputException">Weights are missing or not finite, runtime and trained model part, or the folder cannot be written.</exception>
     public static ParityFigures Convert(
-        TrainedRun run, JsonObject provenance, string folder, Action<string> say, CancellationToken cancellation = default)
+        TrainedRun run, JsonObject provenance, string folder, ConversionOptions options, CancellationToken cancellation = default)
     {
         var (config, shape) = (run.Config, run.Model.Shape);
         folder = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
@@ -31,20 +66,18 @@ public static class BundleConverter
         try
         {
             Directory.CreateDirectory(temporary);
-            var weights = Weights.Of(run.Model).ToDictionary(w => w.Name, w => w.Value);
-            float[] Weight(string name) => weights.TryGetValue(name, out var value)
-                ? Weights.Floats(value)
-                : throw new InputException(config.Name, $"the trained model has no weight {name}");
-
-            say($"writing {Bundle.VisualFile}");
-            VisualGgufWriter.Write(Path.Combine(temporary, Bundle.VisualFile), shape.Visual, Weight);
+            options.Say($"writing {Bundle.VisualFile}");
+            VisualGgufWriter.Write(
+                Path.Combine(temporary, Bundle.VisualFile), shape.Visual, new ModelTensors(config.Name, run.Model).ReadFloats, options.VisualType);
             cancellation.ThrowIfCancellationRequested();
 
-            say($"writing {Bundle.LanguageFile}");
+            options.Say($"writing {Bundle.LanguageFile}");
+            var language = new ModelTensors(config.Name, run.Model, "language_model.");
+            var adapters = language.Names.Where(name => name.Contains(".lora_", StringComparison.Ordinal)).ToList();
+            var adapter = adapters.Count == 0 ? null : LoraAdapter.FromTensors(config.Name, language, adapters, _ => (shape.Lora.LoraAlpha, false));
+            var checkpoint = new LlmCheckpoint($"pcrl-{config.Name}", shape.Language, language, run.Tokenizer.Data, ChatTemplate: null, Files: []);
             LlmGgufWriter.Write(
-                Path.Combine(temporary, Bundle.LanguageFile), $"pcrl-{config.Name}", shape.Language,
-                name => Weight("language_model." + name), Adapter(shape.Lora, weights), run.Tokenizer.Data);
-            cancellation.ThrowIfCancellationRequested();
+                Path.Combine(temporary, Bundle.LanguageFile), checkpoint, adapter, options.LanguageType, options.Progress, cancellation);
 
             if (run.PhrasesPath is { } phrases)
                 File.Copy(phrases, Path.Combine(temporary, Bundle.PhrasesFile));
@@ -60,9 +93,9 @@ public static class BundleConverter
                 Files = new Dictionary<string, FileDigest>(),
                 Provenance = provenance,
             };
-            say("comparing the runtime with the trained model");
-            var figures = ParityCheck.Compare(run, manifest, temporary);
-            figures.ThrowIfApart(folder);
+            options.Say("comparing the runtime with the trained model");
+            var figures = ParityCheck.Compare(run, options.LanguageType, manifest, temporary);
+            figures.ThrowIfApart(folder, options.Accepted);
             provenance["parity"] = figures.ToJson();
             Bundle.WriteManifest(temporary, manifest);
             Bundle.Open(temporary, cancellation);
@@ -80,10 +113,35 @@ public static class BundleConverter
         }
     }
 
-    /// <summary>The adapter in PEFT's names; the model calls the same tensors by their place in it.</summary>
-    private static LoraAdapter Adapter(LoraConfig lora, Dictionary<string, torch.Tensor> weights) => new(
-        lora.R, lora.LoraAlpha,
-        name => weights.TryGetValue("language_model." + name["base_model.model.".Length..], out var value) ? Weights.Floats(value) : null);
+    /// <summary>Converts a language model alone.</summary>
+    /// <param name="model">The base.</param>
+    /// <param name="adapter">To be merged, or null.</param>
+    /// <param name="path">The GGUF; an older one there is replaced.</param>
+    /// <param name="options">How.</param>
+    /// <param name="cancellation">Ends it between steps; nothing is left then.</param>
+    /// <returns>The parity figures.</returns>
+    /// <exception cref="InputException">Parts do not fit together, a weight is not finite, runtime and checkpoint part, or the file cannot be written.</exception>
+    public static ParityFigures Convert(
+        LlmCheckpoint model, LoraAdapter? adapter, string path, ConversionOptions options, CancellationToken cancellation = default)
+    {
+        ParityFigures? figures = null;
+        LlmCheckpoint Over(AdapterBase kind) => adapter is null || kind == AdapterBase.Original ? model : model with { Weights = new Nf4Tensors(model.Weights) };
+        options.Say($"writing {path} as {options.LanguageType}");
+        LlmGgufWriter.Write(path, Over(options.MergeOnto ?? options.TrainedOn), adapter, options.LanguageType, options.Progress, cancellation, written =>
+        {
+            options.Say($"peak memory so far {PeakMemory():0.00} GiB; comparing llama.cpp with the checkpoint");
+            figures = ParityCheck.Compare(Over(options.TrainedOn), adapter, options.LanguageType, written);
+            figures.ThrowIfApart(path, options.Accepted);
+        });
+        return figures!;
+    }
+
+    /// <summary>The most memory this process has had, in GiB.</summary>
+    private static double PeakMemory()
+    {
+        using var process = System.Diagnostics.Process.GetCurrentProcess();
+        return process.PeakWorkingSet64 / (double)(1 << 30);
+    }
 
     private static void Replace(string temporary, string folder)
     {

@@ -1,4 +1,3 @@
-using System.Numerics.Tensors;
 using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
@@ -6,17 +5,8 @@ using Pcrl.Train.Text;
 
 namespace Pcrl.Convert;
 
-/// <summary>A LoRA adapter to be merged: W + (α / r) · B · A (reference §3).</summary>
-/// <param name="Rank">r.</param>
-/// <param name="Alpha">α.</param>
-/// <param name="Tensor">
-/// Row-major values by PEFT name (<c>base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight</c>, [r, in];
-/// <c>…lora_B.weight</c>, [out, r]); null where the adapter does not touch a matrix.
-/// </param>
-public sealed record LoraAdapter(int Rank, float Alpha, Func<string, float[]?> Tensor);
-
 /// <summary>
-/// Writes <c>llm.gguf</c>: Hugging Face LLaMA weights become a stock LLaMA GGUF, tensor by tensor, with the adapter merged in
+/// Writes <c>llm.gguf</c>: Hugging Face LLaMA weights become a stock LLaMA GGUF, a few rows at a time, with the adapter merged in
 /// float32 and the rows of q and k reordered from rotate-half to the interleaved rotation that llama.cpp applies.
 /// </summary>
 public static class LlmGgufWriter
@@ -27,38 +17,98 @@ public static class LlmGgufWriter
         ("ffn_gate", "mlp.gate_proj"), ("ffn_up", "mlp.up_proj"), ("ffn_down", "mlp.down_proj"),
     ];
 
-    /// <summary>Writes the file and checks it as the runtime will.</summary>
-    /// <param name="path">File to write, whole or not at all.</param>
-    /// <param name="name">Name of the model, for people (<c>general.name</c>).</param>
-    /// <param name="config">Dimensions.</param>
-    /// <param name="weights">Row-major values by Hugging Face name, each asked for once.</param>
+    /// <summary>
+    /// Writes the file and checks it as the runtime will. A failure leaves nothing; after a kill the same call goes on where it was
+    /// (see <see cref="GgufWriter.SaveResumably"/>).
+    /// </summary>
+    /// <param name="path">File to write.</param>
+    /// <param name="model">What to write.</param>
     /// <param name="adapter">To be merged, or null.</param>
-    /// <param name="tokenizer">As many tokens as the embedding has rows.</param>
-    /// <param name="type">Element type of the matrices, F32, F16 or BF16; norms are F32 always.</param>
-    /// <param name="chatTemplate">Jinja template for chat programs, or null.</param>
-    /// <exception cref="InputException">Dimensions, tokenizer and weights do not fit together, or the file cannot be written.</exception>
+    /// <param name="type">What the matrices are stored as; norms are F32 always.</param>
+    /// <param name="progress">Gets bytes written and bytes in all.</param>
+    /// <param name="cancellation">Ends it between tensors.</param>
+    /// <param name="check">Looks at the sound file before it gets its name.</param>
+    /// <exception cref="InputException">
+    /// Dimensions, tokenizer, weights and adapter do not fit together, a weight is missing, not finite or beyond the type's range, or the file cannot be written.
+    /// </exception>
     public static void Write(
-        string path, string name, LlmConfig config, Func<string, float[]> weights, LoraAdapter? adapter, TokenizerData tokenizer,
-        GgufType type = GgufType.F32, string? chatTemplate = null)
+        string path, LlmCheckpoint model, LoraAdapter? adapter, LlmType type = LlmType.F32, Action<long, long>? progress = null,
+        CancellationToken cancellation = default, Action<string>? check = null)
     {
+        var config = model.Config;
         if (config.Problem() is { } problem)
             throw new InputException(path, $"would describe an impossible model: {problem}");
-        if (tokenizer.Count != config.VocabSize)
-            throw new InputException(path, $"would have {tokenizer.Count} tokens for {config.VocabSize} rows of the token embedding");
+        if (model.Tokenizer.Count != config.VocabSize)
+            throw new InputException(path, $"would have {model.Tokenizer.Count} tokens for {config.VocabSize} rows of the token embedding");
+        CheckShapes(model, adapter);
         var writer = new GgufWriter();
-        AddArchitecture(writer, name, config, type);
-        AddTokenizer(writer, tokenizer, chatTemplate);
-        AddTensors(writer, config, new Source(path, config, weights, adapter), type);
-        writer.Save(path);
-        using var written = GgufFile.Open(path);
-        LlmGguf.Validate(written);
+        AddArchitecture(writer, model, adapter, type);
+        AddTokenizer(writer, model.Tokenizer, model.ChatTemplate);
+        AddTensors(writer, config, new MatrixWriter(model.Weights, adapter, cancellation), type);
+        writer.SaveResumably(path, Inputs(model, adapter), written =>
+        {
+            using (var file = GgufFile.Open(written))
+                LlmGguf.Validate(file);
+            check?.Invoke(written);
+        }, progress, cancellation);
     }
 
-    private static void AddArchitecture(GgufWriter writer, string name, LlmConfig config, GgufType type)
+    /// <summary>The matrices of a model by Hugging Face's names without <c>.weight</c>, with their rows and columns.</summary>
+    private static IEnumerable<(string Name, long Rows, long Columns)> Matrices(LlmConfig config)
     {
+        yield return ("model.embed_tokens", config.VocabSize, config.HiddenSize);
+        for (int layer = 0; layer < config.NumHiddenLayers; layer++)
+        {
+            foreach (var ((_, name), (rows, columns)) in LayerMatrices.Zip(LayerShapes(config)))
+                yield return ($"model.layers.{layer}.{name}", rows, columns);
+        }
+        if (!config.TieWordEmbeddings)
+            yield return ("lm_head", config.VocabSize, config.HiddenSize);
+    }
+
+    private static (long Rows, long Columns)[] LayerShapes(LlmConfig config)
+    {
+        long d = config.HiddenSize, f = config.IntermediateSize, kv = (long)config.NumKeyValueHeads * config.HeadSize;
+        return [(d, d), (kv, d), (kv, d), (d, d), (f, d), (f, d), (d, f)];
+    }
+
+    /// <summary>Everything that can be told before the first byte is written.</summary>
+    private static void CheckShapes(LlmCheckpoint model, LoraAdapter? adapter)
+    {
+        var weights = model.Weights;
+        var vectors = Enumerable.Range(0, model.Config.NumHiddenLayers)
+            .SelectMany(i => (string[])[$"model.layers.{i}.input_layernorm", $"model.layers.{i}.post_attention_layernorm"]).Append("model.norm");
+        var matrices = Matrices(model.Config).ToList();
+        foreach (var (name, shape) in matrices.Select(m => (m.Name, (long[])[m.Rows, m.Columns]))
+            .Concat(vectors.Select(v => (v, (long[])[model.Config.HiddenSize]))))
+        {
+            var got = weights.Shape($"{name}.weight");
+            if (!got.SequenceEqual(shape))
+                throw new InputException(weights.Path, $"tensor {name}.weight has shape [{string.Join(", ", got)}], the configuration asks for [{string.Join(", ", shape)}]");
+        }
+        var byName = matrices.ToDictionary(m => m.Name);
+        foreach (var (name, delta) in adapter?.Deltas ?? new Dictionary<string, LoraDelta>())
+        {
+            if (!byName.TryGetValue(name, out var matrix) || name == "model.embed_tokens")
+                throw new InputException(adapter!.Path, $"is for another base: it adapts {name}, which this model has not");
+            if (delta.A.LongLength != delta.Rank * matrix.Columns || delta.B.LongLength != delta.Rank * matrix.Rows)
+            {
+                throw new InputException(adapter!.Path, $"is for another base: {name} would be [{delta.B.Length / delta.Rank}, {delta.A.Length / delta.Rank}], "
+                    + $"this model's is [{matrix.Rows}, {matrix.Columns}]");
+            }
+        }
+    }
+
+    private static void AddArchitecture(GgufWriter writer, LlmCheckpoint model, LoraAdapter? adapter, LlmType type)
+    {
+        var config = model.Config;
         writer.Add("general.architecture", "llama");
-        writer.Add("general.name", name);
-        writer.Add("general.file_type", type switch { GgufType.F16 => 1u, GgufType.BF16 => 32u, _ => 0u }); // llama_ftype
+        writer.Add("general.name", model.Name);
+        if (model.Files.Count > 0)
+            writer.Add("general.description", $"Converted from {model.Weights.Path}" + (adapter is null ? "" : $" with the adapter {adapter.Path} merged"));
+        writer.Add("general.file_type", TypeMix.FileType(type));
+        if (type >= LlmType.Q8_0)
+            writer.Add("general.quantization_version", 2u); // of ggml's block formats
         writer.Add("llama.vocab_size", (uint)config.VocabSize);
         writer.Add("llama.context_length", (uint)config.MaxPositionEmbeddings);
         writer.Add("llama.embedding_length", (uint)config.HiddenSize);
@@ -82,84 +132,47 @@ public static class LlmGgufWriter
         writer.Add("tokenizer.ggml.merges", tokenizer.Merges);
         writer.Add("tokenizer.ggml.bos_token_id", (uint)tokenizer.BosId);
         writer.Add("tokenizer.ggml.eos_token_id", (uint)tokenizer.EosId);
+        if (tokenizer.SpecialTokens.Contains(TokenizerData.EndOfTurnToken))
+            writer.Add("tokenizer.ggml.eot_token_id", (uint)tokenizer.SpecialId(TokenizerData.EndOfTurnToken));
         writer.Add("tokenizer.ggml.add_bos_token", true);
         if (chatTemplate is not null)
             writer.Add("tokenizer.chat_template", chatTemplate);
     }
 
-    private static void AddTensors(GgufWriter writer, LlmConfig config, Source source, GgufType type)
+    private static void AddTensors(GgufWriter writer, LlmConfig config, MatrixWriter source, LlmType type)
     {
-        long d = config.HiddenSize, f = config.IntermediateSize, kv = (long)config.NumKeyValueHeads * config.HeadSize, v = config.VocabSize;
-        writer.AddTensor("token_embd.weight", type, [v, d], () => source.Matrix("model.embed_tokens", v, d));
-        for (int layer = 0; layer < config.NumHiddenLayers; layer++)
+        int d = config.HiddenSize, layers = config.NumHiddenLayers;
+        void AddMatrix(string gguf, string name, GgufType stored, long rows, long columns, int headSize = 0) =>
+            writer.AddTensor(gguf + ".weight", stored, [rows, columns], stream => source.Write(stream, name, stored, rows, (int)columns, headSize));
+        void AddVector(string gguf, string name) =>
+            writer.AddTensor(gguf + ".weight", GgufType.F32, [d], stream => source.Write(stream, name, GgufType.F32, 1, d, headSize: 0));
+
+        AddMatrix("token_embd", "model.embed_tokens", TypeMix.Embedding(type, d, config.TieWordEmbeddings), config.VocabSize, d);
+        if (config.RopeScaling is { } scaling)
+            writer.AddTensor(LlmGguf.RopeDivisors, GgufType.F32, [config.HeadSize / 2], () => scaling.Divisors(config.HeadSize, config.RopeTheta));
+        for (int layer = 0; layer < layers; layer++)
         {
             string from = $"model.layers.{layer}.", to = $"blk.{layer}.";
-            writer.AddTensor(to + "attn_norm.weight", GgufType.F32, [d], () => source.Vector(from + "input_layernorm", d));
-            writer.AddTensor(to + "ffn_norm.weight", GgufType.F32, [d], () => source.Vector(from + "post_attention_layernorm", d));
-            (long Rows, long Columns)[] shapes = [(d, d), (kv, d), (kv, d), (d, d), (f, d), (f, d), (d, f)];
-            foreach (var ((gguf, huggingFace), (rows, columns)) in LayerMatrices.Zip(shapes))
+            AddVector(to + "attn_norm", from + "input_layernorm");
+            AddVector(to + "ffn_norm", from + "post_attention_layernorm");
+            foreach (var ((gguf, huggingFace), (rows, columns)) in LayerMatrices.Zip(LayerShapes(config)))
             {
-                writer.AddTensor(to + gguf + ".weight", type, [rows, columns], () =>
-                {
-                    float[] matrix = source.Matrix(from + huggingFace, rows, columns);
-                    return gguf is "attn_q" or "attn_k" ? Interleave(matrix, (int)columns, config.HeadSize) : matrix;
-                });
+                AddMatrix(
+                    to + gguf, from + huggingFace, TypeMix.Layer(type, gguf, layer, layers, (int)columns), rows, columns,
+                    gguf is "attn_q" or "attn_k" ? config.HeadSize : 0);
             }
         }
-        writer.AddTensor("output_norm.weight", GgufType.F32, [d], () => source.Vector("model.norm", d));
+        AddVector("output_norm", "model.norm");
         if (!config.TieWordEmbeddings)
-            writer.AddTensor("output.weight", type, [v, d], () => source.Matrix("lm_head", v, d));
+            AddMatrix("output", "lm_head", TypeMix.Output(type, d), config.VocabSize, d);
     }
 
-    /// <summary>
-    /// Hugging Face rotates row i of a head with row i + half; llama.cpp rotates neighbours. Row p·half + j becomes row 2j + p.
-    /// </summary>
-    private static float[] Interleave(float[] matrix, int columns, int headSize)
+    /// <summary>What the file is made from, for recognising a partial one; null for a model in memory, which cannot be recognised.</summary>
+    private static string? Inputs(LlmCheckpoint model, LoraAdapter? adapter)
     {
-        var reordered = new float[matrix.Length];
-        int half = headSize / 2;
-        for (int row = 0; row < matrix.Length / columns; row++)
-        {
-            int head = row / headSize, part = row % headSize / half, j = row % half;
-            matrix.AsSpan(row * columns, columns).CopyTo(reordered.AsSpan((head * headSize + 2 * j + part) * columns));
-        }
-        return reordered;
-    }
-
-    /// <summary>The weights with their adapter merged and their sizes checked.</summary>
-    private sealed class Source(string path, LlmConfig config, Func<string, float[]> weights, LoraAdapter? adapter)
-    {
-        public float[] Vector(string name, long length) => Checked($"{name}.weight", weights($"{name}.weight"), length);
-
-        public float[] Matrix(string name, long rows, long columns)
-        {
-            float[] matrix = Checked($"{name}.weight", weights($"{name}.weight"), rows * columns);
-            if (adapter?.Tensor($"base_model.model.{name}.lora_A.weight") is not { } a)
-                return matrix;
-            string nameOfB = $"base_model.model.{name}.lora_B.weight";
-            float[] b = adapter.Tensor(nameOfB) ?? throw new InputException(path, $"the adapter lacks {nameOfB}");
-            Checked($"{name}.lora_A", a, adapter.Rank * columns);
-            Checked(nameOfB, b, rows * adapter.Rank);
-            return Merge(matrix, a, b, (int)columns);
-        }
-
-        private float[] Merge(float[] matrix, float[] a, float[] b, int columns)
-        {
-            var merged = (float[])matrix.Clone(); // the caller's weights stay as they are
-            var delta = new float[columns];
-            for (int row = 0; row < matrix.Length / columns; row++)
-            {
-                Array.Clear(delta);
-                for (int r = 0; r < adapter!.Rank; r++)
-                    TensorPrimitives.MultiplyAdd(a.AsSpan(r * columns, columns), b[row * adapter.Rank + r], delta, delta);
-                var target = merged.AsSpan(row * columns, columns);
-                TensorPrimitives.MultiplyAdd(delta, adapter!.Alpha / adapter.Rank, target, target);
-            }
-            return merged;
-        }
-
-        private float[] Checked(string name, float[] values, long expected) => values.LongLength == expected
-            ? values
-            : throw new InputException(path, $"tensor {name} has {values.LongLength} values, {expected} are needed (width {config.HiddenSize})");
+        if (model.Files.Count == 0)
+            return null;
+        var files = adapter is null ? model.Files : [.. model.Files, .. Directory.GetFiles(adapter.Path)];
+        return string.Join('\n', files.Order(StringComparer.Ordinal).Select(f => new FileInfo(f)).Select(f => $"{f.FullName}|{f.Length}|{f.LastWriteTimeUtc.Ticks}"));
     }
 }

@@ -14,21 +14,24 @@ public sealed class VisualGgufWriter
     private readonly GgufWriter _file = new();
     private readonly string _path;
     private readonly Func<string, float[]> _weights;
+    private readonly GgufType _type;
 
-    private VisualGgufWriter(string path, Func<string, float[]> weights)
+    private VisualGgufWriter(string path, Func<string, float[]> weights, GgufType type)
     {
         _path = path;
         _weights = weights;
+        _type = type;
     }
 
     /// <summary>Writes the file.</summary>
     /// <param name="path">File to write, whole or not at all.</param>
     /// <param name="config">Dimensions; every weight is held to the shape that follows from them.</param>
     /// <param name="weights">Row-major values by training name (<c>trunk.bn1.running_mean</c>, …).</param>
-    /// <exception cref="InputException">A weight is missing, of another size, or not finite; or the file cannot be written.</exception>
-    public static void Write(string path, VisualConfig config, Func<string, float[]> weights)
+    /// <param name="type">What matrices and convolutions are stored as: F32, F16 or BF16; biases are F32 always.</param>
+    /// <exception cref="InputException">A weight is missing, of another size, not finite or beyond the type's range; or the file cannot be written.</exception>
+    public static void Write(string path, VisualConfig config, Func<string, float[]> weights, GgufType type = GgufType.F32)
     {
-        var writer = new VisualGgufWriter(path, weights);
+        var writer = new VisualGgufWriter(path, weights, type);
         writer._file.Add("general.architecture", VisualGguf.Architecture);
         int channels = writer.AddTrunk(config);
         writer.AddLocalBranch(channels);
@@ -111,6 +114,9 @@ public sealed class VisualGgufWriter
     {
         if (!values.All(float.IsFinite))
             throw new InputException(_path, $"cannot be written: {name} holds NaN or infinity");
-        _file.AddTensor(name, GgufType.F32, shape, () => values);
+        var type = shape.Length == 1 ? GgufType.F32 : _type;
+        if (type == GgufType.F16 && values.Any(v => !Half.IsFinite((Half)v)))
+            throw new InputException(_path, $"cannot be written: {name} is beyond the range of F16; choose BF16 or F32");
+        _file.AddTensor(name, type, shape, () => values);
     }
 }

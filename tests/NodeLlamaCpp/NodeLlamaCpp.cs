@@ -18,7 +18,8 @@ internal static class NodeLlamaCpp
     /// </summary>
     public static void AssertAgrees(string ggufPath, string prompt, int count)
     {
-        using var reading = JsonDocument.Parse(Run("node", [Script(), Path.GetFullPath(ggufPath), prompt, $"{count}"], Path.GetDirectoryName(Script())!));
+        string script = Script("open-gguf.mjs");
+        using var reading = JsonDocument.Parse(Run("node", [script, Path.GetFullPath(ggufPath), prompt, $"{count}"], Path.GetDirectoryName(script)!));
         int[] Integers(string name) => [.. reading.RootElement.GetProperty(name).EnumerateArray().Select(e => e.GetInt32())];
 
         using var model = LanguageModel.Load(ggufPath, new LanguageOptions { Threads = 1 });
@@ -35,7 +36,22 @@ internal static class NodeLlamaCpp
         Assert.Equal(sequence[tokens.Length..], Integers("continuation"));
     }
 
-    private static string Script()
+    /// <summary>The tokens that the file's vocabulary gives to texts in which special tokens are text like any other.</summary>
+    public static int[][] Tokenize(string ggufPath, IReadOnlyList<string> texts)
+    {
+        string script = Script("tokenize.mjs"), input = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllText(input, JsonSerializer.Serialize(texts));
+            return JsonSerializer.Deserialize<int[][]>(Run("node", [script, Path.GetFullPath(ggufPath), input], Path.GetDirectoryName(script)!))!;
+        }
+        finally
+        {
+            File.Delete(input);
+        }
+    }
+
+    private static string Script(string name)
     {
         string source = Path.Combine(AppContext.BaseDirectory, "node-llama-cpp"), installed = Path.Combine(AppContext.BaseDirectory, "node-llama-cpp-installed");
         lock (InstallLock)
@@ -60,8 +76,8 @@ internal static class NodeLlamaCpp
                 Directory.Move(work, installed);
             }
         }
-        File.Copy(Path.Combine(source, "open-gguf.mjs"), Path.Combine(installed, "open-gguf.mjs"), overwrite: true);
-        return Path.Combine(installed, "open-gguf.mjs");
+        File.Copy(Path.Combine(source, name), Path.Combine(installed, name), overwrite: true);
+        return Path.Combine(installed, name);
     }
 
     private static string Run(string program, string[] arguments, string folder)

@@ -62,11 +62,11 @@ public sealed class ConverterTests : IDisposable
     {
         using var run = RandomRun(visual, new LoraConfig { TargetModules = ["q_proj", "v_proj", "down_proj"] });
         string bundle = Path.Combine(_folder, "bundle");
-        var figures = BundleConverter.Convert(run, [], bundle, _ => { });
-        Assert.InRange(figures.VisualTokenError, 0, 1e-4);
-        Assert.InRange(figures.LogitError, 0, 1e-2);
+        var figures = BundleConverter.Convert(run, [], bundle, new ConversionOptions());
+        Assert.InRange(figures.Visual!.Error, 0, 1e-4);
+        Assert.InRange(figures.Logits.Error, 0, 1e-2);
         var manifest = Bundle.Open(bundle).Manifest;
-        Assert.Equal(figures.VisualTokenError, manifest.Provenance["parity"]!["visual_token_error"]!.GetValue<double>());
+        Assert.Equal(figures.Visual!.Error, manifest.Provenance["parity"]!["visual_token_error"]!.GetValue<double>());
         Assert.Equal([bundle], Directory.GetDirectories(_folder));
     }
 
@@ -76,27 +76,44 @@ public sealed class ConverterTests : IDisposable
         using var run = RandomRun((VisualConfig)Shapes.First()[0], new LoraConfig());
         using (no_grad())
             Weights.Of(run.Model).Single(w => w.Name == "trunk.layer1.0.conv2.weight").Value[0, 0, 0, 0] = float.NaN;
-        var error = Assert.Throws<InputException>(() => BundleConverter.Convert(run, [], Path.Combine(_folder, "bundle"), _ => { }));
+        var error = Assert.Throws<InputException>(() => BundleConverter.Convert(run, [], Path.Combine(_folder, "bundle"), new ConversionOptions()));
         Assert.Contains("trunk.layer1.0.conv2", error.Message);
         Assert.Empty(Directory.GetFileSystemEntries(_folder));
     }
 
     [Theory]
-    [InlineData(0.1, 0, 1)]
-    [InlineData(0, 1, 1)]
-    [InlineData(0, 0, 0.99)]
-    [InlineData(double.NaN, 0, 1)]
-    [InlineData(0, double.NaN, 1)]
-    public void A_bundle_that_parts_from_the_model_is_refused(double visual, double logits, double agreement) =>
-        Assert.Throws<InputException>(() => new ParityFigures(visual, logits, agreement, 1).ThrowIfApart("bundle"));
+    [InlineData(0.1, 1, 0, 0, 1)]
+    [InlineData(0, 0.99, 0, 0, 1)]
+    [InlineData(0, 1, 1, 0, 1)]
+    [InlineData(0, 1, 0, 0.1, 1)]
+    [InlineData(0, 1, 0, 0, 0.99)]
+    [InlineData(double.NaN, 1, 0, 0, 1)]
+    [InlineData(0, 1, 0, double.NaN, 1)]
+    public void A_bundle_that_parts_from_the_model_is_refused(double visual, double cosine, double logits, double divergence, double agreement) =>
+        Assert.Throws<InputException>(() => new ParityFigures(
+            LlmType.F32, new VisualFigures(visual, cosine), new LogitFigures(logits, divergence, agreement, 1)).ThrowIfApart("bundle"));
+
+    [Theory]
+    [InlineData(LlmType.F16, GgufType.F16)]
+    [InlineData(LlmType.BF16, GgufType.BF16)]
+    [InlineData(LlmType.Q8_0, GgufType.F32)]
+    public void Smaller_types_pass_their_limits(LlmType language, GgufType visual)
+    {
+        using var run = RandomRun((VisualConfig)Shapes.First()[0], new LoraConfig());
+        string bundle = Path.Combine(_folder, "bundle");
+        var figures = BundleConverter.Convert(run, [], bundle, new ConversionOptions { LanguageType = language, VisualType = visual });
+        Assert.InRange(figures.Visual!.Cosine, 0.9999, 1.0001);
+        using var file = GgufFile.Open(Path.Combine(bundle, Bundle.VisualFile));
+        Assert.Equal(visual, file.Tensor("trunk.conv1.weight").Type);
+    }
 
     [Fact]
     public void An_older_bundle_is_replaced_whole()
     {
         using var run = RandomRun((VisualConfig)Shapes.First()[0], new LoraConfig());
         string bundle = Path.Combine(_folder, "bundle");
-        BundleConverter.Convert(run, new JsonObject { ["try"] = 1 }, bundle, _ => { });
-        BundleConverter.Convert(run, new JsonObject { ["try"] = 2 }, bundle, _ => { });
+        BundleConverter.Convert(run, new JsonObject { ["try"] = 1 }, bundle, new ConversionOptions());
+        BundleConverter.Convert(run, new JsonObject { ["try"] = 2 }, bundle, new ConversionOptions());
         Assert.Equal(2, Bundle.Open(bundle).Manifest.Provenance["try"]!.GetValue<int>());
         Assert.Equal([bundle], Directory.GetFileSystemEntries(_folder));
     }

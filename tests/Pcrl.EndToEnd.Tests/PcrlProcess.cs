@@ -7,22 +7,25 @@ internal sealed record PcrlProcess(int ExitCode, string Output, string Error)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
+    /// <summary>The built <c>pcrl-convert</c>.</summary>
+    public static string ConvertPath { get; } = PathOf("pcrl-convert");
+
     public static Process Start(params string[] arguments) => StartTool("pcrl", arguments);
+
+    public static Process StartConvert(params string[] arguments) => StartTool("pcrl-convert", arguments);
+
+    /// <summary>Starts one of the repository's commands.</summary>
+    public static Process StartTool(string tool, params string[] arguments) =>
+        Process.Start(new ProcessStartInfo("dotnet", [PathOf(tool), .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+
+    private static string PathOf(string tool) => Path.Combine(AppContext.BaseDirectory, tool + ".dll");
+
+    public static PcrlProcess Convert(params string[] arguments) => RunTool("pcrl-convert", arguments);
 
     public static PcrlProcess RunTool(string tool, params string[] arguments)
     {
         using var process = StartTool(tool, arguments);
         return Finish(process);
-    }
-
-    /// <summary>Starts one of the repository's commands.</summary>
-    public static Process StartTool(string tool, params string[] arguments)
-    {
-        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
-        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, tool + ".dll"));
-        foreach (string argument in arguments)
-            start.ArgumentList.Add(argument);
-        return Process.Start(start)!;
     }
 
     public static PcrlProcess Run(params string[] arguments)

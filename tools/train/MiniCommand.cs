@@ -31,7 +31,7 @@ internal static class MiniCommand
 
         string bundle = parsed.GetValue(Bundle) ?? Path.Combine(folder.Path, "bundle");
         using var run = folder.Load();
-        var parity = BundleConverter.Convert(run, folder.ReadMetrics(), bundle, Console.Error.WriteLine, cancellation);
+        var parity = BundleConverter.Convert(run, folder.ReadMetrics(), bundle, new ConversionOptions { Say = Console.Error.WriteLine }, cancellation);
         Console.WriteLine($"bundle: {bundle}, parity with the trained model {parity.ToJson().ToJsonString()}");
         return 0;
     }

@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using System.IO.MemoryMappedFiles;
-using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using System.Text;
 
@@ -10,7 +9,7 @@ namespace Pcrl.Runtime.Bundles;
 /// A GGUF file (version 3, little-endian), memory-mapped. The whole header is checked against the file's length on opening, so
 /// that a hostile file is refused before it costs memory or reaches native code. Not to be used after <see cref="Dispose"/>.
 /// </summary>
-public sealed unsafe partial class GgufFile : IDisposable
+public sealed unsafe class GgufFile : IDisposable
 {
     private readonly MemoryMappedFile _mapping;
     private readonly MemoryMappedViewAccessor _view;
@@ -141,14 +140,18 @@ public sealed unsafe partial class GgufFile : IDisposable
     public GgufTensor Tensor(string name) =>
         _header.Tensors.TryGetValue(name, out var tensor) ? tensor : throw new InputException(Path, $"has no tensor {name}");
 
-    /// <summary>An F32 tensor, in place and row-major, valid until <see cref="Dispose"/>; at most 2 GiB.</summary>
+    /// <summary>An F32, F16 or BF16 tensor as float32, row-major, at most 2 GiB; F32 in place and valid until <see cref="Dispose"/>.</summary>
     /// <exception cref="InputException">Missing or of another type.</exception>
     public ReadOnlySpan<float> Floats(string name)
     {
         var tensor = Tensor(name);
-        if (tensor.Type != GgufType.F32)
-            throw new InputException(Path, $"tensor {name} is {tensor.Type}, F32 was expected");
-        return MemoryMarshal.Cast<byte, float>(BytesAt(tensor.Offset, tensor.ByteCount));
+        var bytes = BytesAt(tensor.Offset, tensor.ByteCount);
+        if (tensor.Type == GgufType.F32)
+            return MemoryMarshal.Cast<byte, float>(bytes);
+        var values = new float[tensor.ElementCount];
+        return HalfPrecision.TryWiden(tensor.Type, bytes, values)
+            ? values
+            : throw new InputException(Path, $"tensor {name} is {tensor.Type}, F32, F16 or BF16 was expected");
     }
 
     /// <summary>
@@ -156,19 +159,9 @@ public sealed unsafe partial class GgufFile : IDisposable
     /// </summary>
     public void Release(string name)
     {
-        if (!OperatingSystem.IsLinux())
-            return;
-        const int DontNeed = 4; // MADV_DONTNEED
         var tensor = Tensor(name);
-        nuint page = (nuint)Environment.SystemPageSize, first = (nuint)(_start + tensor.Offset), end = first + (nuint)tensor.ByteCount;
-        first = (first + page - 1) / page * page; // only pages that hold nothing else
-        end = end / page * page;
-        if (end > first)
-            _ = Advise(first, end - first, DontNeed);
+        MappedMemory.Release(_start + tensor.Offset, tensor.ByteCount);
     }
-
-    [LibraryImport("libc", EntryPoint = "madvise")]
-    private static partial int Advise(nuint start, nuint length, int advice);
 
     /// <summary>The raw bytes of one row (innermost dimension) of a tensor, in place; rows are counted over all outer dimensions.</summary>
     public ReadOnlySpan<byte> RowBytes(GgufTensor tensor, long row)
@@ -186,22 +179,10 @@ public sealed unsafe partial class GgufFile : IDisposable
     public bool TryReadRow(GgufTensor tensor, long row, Span<float> values)
     {
         var bytes = RowBytes(tensor, row);
-        switch (tensor.Type)
-        {
-            case GgufType.F32:
-                MemoryMarshal.Cast<byte, float>(bytes).CopyTo(values);
-                return true;
-            case GgufType.F16:
-                TensorPrimitives.ConvertToSingle(MemoryMarshal.Cast<byte, Half>(bytes), values);
-                return true;
-            case GgufType.BF16:
-                var halves = MemoryMarshal.Cast<byte, ushort>(bytes);
-                for (int i = 0; i < halves.Length; i++)
-                    values[i] = BitConverter.UInt32BitsToSingle((uint)halves[i] << 16);
-                return true;
-            default:
-                return false;
-        }
+        if (tensor.Type != GgufType.F32)
+            return HalfPrecision.TryWiden(tensor.Type, bytes, values);
+        MemoryMarshal.Cast<byte, float>(bytes).CopyTo(values);
+        return true;
     }
 
     private GgufValue Value(string key, bool isArray, string expected)

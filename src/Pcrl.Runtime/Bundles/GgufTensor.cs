@@ -54,6 +54,15 @@ public sealed record GgufTensor(string Name, GgufType Type, IReadOnlyList<long> 
         GgufType.IQ4_XS => (256, 136),
         _ => null,
     };
+
+    /// <summary>Bytes of a number of elements, whole blocks.</summary>
+    public static long Bytes(GgufType type, long elements)
+    {
+        var (blockElements, blockBytes) = Block(type) ?? throw new ArgumentException($"unknown type {type}", nameof(type));
+        return elements % blockElements == 0
+            ? elements / blockElements * blockBytes
+            : throw new ArgumentException($"{elements} elements are no whole {type} blocks", nameof(elements));
+    }
 }
 
 /// <summary>Types of GGUF metadata values; the numbers are the format's.</summary>

@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using System.Text;
 
@@ -9,11 +8,11 @@ namespace Pcrl.Runtime.Bundles;
 /// Writes a GGUF file (version 3), whole or not at all. Tensors are described first and fetched one at a time while writing, so
 /// that a model larger than memory can pass through.
 /// </summary>
-public sealed class GgufWriter
+public sealed partial class GgufWriter
 {
     private const int Alignment = 32;
     private readonly List<(string Key, Action<Stream> Write)> _metadata = [];
-    private readonly List<(string Name, GgufType Type, long[] Shape, long Bytes, Action<Stream> Write)> _tensors = [];
+    private readonly List<PendingTensor> _tensors = [];
 
     /// <summary>A string.</summary>
     public void Add(string key, string value) => Add(key, GgufValueType.String, s => WriteString(s, value));
@@ -68,12 +67,19 @@ public sealed class GgufWriter
         if (dimensions.Length is < 1 or > 4 || dimensions.Any(d => d <= 0) || dimensions[^1] % blockElements != 0)
             throw new ArgumentException($"tensor {name} cannot have the shape [{string.Join(", ", dimensions)}]", nameof(shape));
         long bytes = dimensions.Aggregate(1L, (a, b) => checked(a * b)) / blockElements * blockBytes;
-        _tensors.Add((name, type, dimensions, bytes, write));
+        _tensors.Add(new PendingTensor(name, type, dimensions, bytes, write));
     }
 
     /// <summary>Writes everything added so far.</summary>
     /// <exception cref="InputException">The file cannot be written.</exception>
     public void Save(string path) => AtomicFile.Write(path, stream =>
+    {
+        WriteHeader(stream);
+        foreach (var tensor in _tensors)
+            WriteTensor(stream, tensor);
+    });
+
+    private void WriteHeader(Stream stream)
     {
         WriteUInt32(stream, GgufParser.Magic);
         WriteUInt32(stream, 3);
@@ -82,51 +88,43 @@ public sealed class GgufWriter
         foreach (var (_, write) in _metadata)
             write(stream);
         long offset = 0;
-        foreach (var (name, type, shape, bytes, _) in _tensors)
+        foreach (var tensor in _tensors)
         {
-            WriteString(stream, name);
-            WriteUInt32(stream, (uint)shape.Length);
-            foreach (long dimension in shape.Reverse())
+            WriteString(stream, tensor.Name);
+            WriteUInt32(stream, (uint)tensor.Shape.Length);
+            foreach (long dimension in tensor.Shape.Reverse())
                 WriteUInt64(stream, (ulong)dimension);
-            WriteUInt32(stream, (uint)type);
+            WriteUInt32(stream, (uint)tensor.Type);
             WriteUInt64(stream, (ulong)offset);
-            offset = Aligned(offset + bytes);
+            offset = Aligned(offset + tensor.Bytes);
         }
         Pad(stream);
-        foreach (var (name, type, shape, bytes, write) in _tensors)
+    }
+
+    private static void WriteTensor(Stream stream, PendingTensor tensor)
+    {
+        long start = stream.Position;
+        tensor.Write(stream);
+        if (stream.Position - start != tensor.Bytes)
         {
-            long start = stream.Position;
-            write(stream);
-            if (stream.Position - start != bytes)
-                throw new InvalidOperationException($"tensor {name} got {stream.Position - start} bytes for {type} [{string.Join(", ", shape)}]");
-            Pad(stream);
+            throw new InvalidOperationException(
+                $"tensor {tensor.Name} got {stream.Position - start} bytes for {tensor.Type} [{string.Join(", ", tensor.Shape)}]");
         }
-    });
+        Pad(stream);
+    }
+
+    private sealed record PendingTensor(string Name, GgufType Type, long[] Shape, long Bytes, Action<Stream> Write);
 
     private static void WriteValues(Stream stream, GgufType type, float[] values)
     {
         const int chunk = 1 << 16; // spans of bytes end at 2 GiB, tensors don't
-        var halves = new ushort[Math.Min(chunk, values.Length)];
+        var bytes = new byte[GgufTensor.Bytes(type, Math.Min(chunk, values.Length))];
         for (int start = 0; start < values.Length; start += chunk)
         {
             var part = values.AsSpan(start, Math.Min(chunk, values.Length - start));
-            var converted = halves.AsSpan(0, part.Length);
-            if (type == GgufType.F16)
-                TensorPrimitives.ConvertToHalf(part, MemoryMarshal.Cast<ushort, Half>(converted));
-            else if (type == GgufType.BF16)
-                RoundToBFloat16(part, converted);
-            stream.Write(type == GgufType.F32 ? MemoryMarshal.AsBytes(part) : MemoryMarshal.AsBytes(converted));
-        }
-    }
-
-    private static void RoundToBFloat16(ReadOnlySpan<float> values, Span<ushort> rounded)
-    {
-        for (int i = 0; i < values.Length; i++)
-        {
-            uint bits = BitConverter.SingleToUInt32Bits(values[i]);
-            rounded[i] = float.IsNaN(values[i])
-                ? (ushort)((bits >> 16) | 0x40) // stay NaN even if the payload sits in the lost bits
-                : (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+            var encoded = bytes.AsSpan(0, (int)GgufTensor.Bytes(type, part.Length));
+            HalfPrecision.Narrow(type, part, encoded);
+            stream.Write(encoded);
         }
     }
 

@@ -30,6 +30,9 @@ public sealed record LlmConfig
     /// <summary>Base of the rotary embedding.</summary>
     public float RopeTheta { get; init; } = 500000;
 
+    /// <summary>How LLaMA-3.1 stretches the rotary embedding over longer texts; null for LLaMA-3.</summary>
+    public RopeScaling? RopeScaling { get; init; }
+
     /// <summary>ε of RMSNorm.</summary>
     public float RmsNormEps { get; init; } = 1e-5f;
 
@@ -56,6 +59,37 @@ public sealed record LlmConfig
             return $"{NumKeyValueHeads} key-value heads do not divide {NumAttentionHeads} attention heads";
         if (!(RopeTheta > 1 && float.IsFinite(RopeTheta)))
             return $"rope_theta is {RopeTheta}";
+        if (RopeScaling?.Problem() is { } scaling)
+            return scaling;
         return RmsNormEps is > 0 and < 1 ? null : $"rms_norm_eps is {RmsNormEps}";
     }
+}
+
+/// <summary>
+/// LLaMA-3.1's rotary embedding (<c>rope_type: llama3</c>): frequencies whose wave is longer than the original context are divided by the factor, short ones
+/// stay, those between are blended.
+/// </summary>
+/// <param name="Factor">What the slow frequencies are divided by.</param>
+/// <param name="LowFreqFactor">Waves longer than the original context over this are slow.</param>
+/// <param name="HighFreqFactor">Waves shorter than the original context over this stay.</param>
+/// <param name="OriginalMaxPositionEmbeddings">The context before it was stretched, in tokens.</param>
+public sealed record RopeScaling(float Factor, float LowFreqFactor, float HighFreqFactor, int OriginalMaxPositionEmbeddings)
+{
+    /// <summary>What each frequency of a head is divided by, [head / 2].</summary>
+    public float[] Divisors(int headSize, double theta) => [.. Enumerable.Range(0, headSize / 2).Select(i =>
+    {
+        double wave = 2 * Math.PI * Math.Pow(theta, 2.0 * i / headSize);
+        double turns = OriginalMaxPositionEmbeddings / wave; // within the original context
+        if (turns > HighFreqFactor)
+            return 1f;
+        if (turns < LowFreqFactor)
+            return Factor;
+        double smooth = (turns - LowFreqFactor) / (HighFreqFactor - LowFreqFactor);
+        return (float)(1 / ((1 - smooth) / Factor + smooth));
+    })];
+
+    /// <summary>What contradicts itself, or null.</summary>
+    public string? Problem() =>
+        Factor is >= 1 and <= 1024 && LowFreqFactor > 0 && HighFreqFactor > LowFreqFactor && float.IsFinite(HighFreqFactor) && OriginalMaxPositionEmbeddings > 0
+            ? null : $"rope_scaling is {this}";
 }

@@ -15,6 +15,9 @@ public static class LlmGguf
     /// <summary><c>tokenizer.ggml.token_type</c> of special tokens.</summary>
     public const int ControlToken = 3;
 
+    /// <summary>The tensor by which llama.cpp divides the rotary frequencies (<see cref="RopeScaling"/>), [head / 2].</summary>
+    public const string RopeDivisors = "rope_freqs.weight";
+
     /// <summary>The <c>llama.*</c> keys that are understood; a file with others (experts, scaled rotations, …) is another architecture.</summary>
     private static readonly HashSet<string> KnownKeys =
     [
@@ -97,6 +100,11 @@ public static class LlmGguf
         };
         if (!config.TieWordEmbeddings)
             expected["output.weight"] = [config.VocabSize, d];
+        if (file.Tensors.ContainsKey(RopeDivisors))
+        {
+            expected[RopeDivisors] = [config.HeadSize / 2];
+            CheckRopeDivisors(file);
+        }
         for (int layer = 0; layer < config.NumHiddenLayers; layer++)
         {
             string prefix = $"blk.{layer}.";
@@ -116,6 +124,17 @@ public static class LlmGguf
         }
         if (file.Tensors.Count != expected.Count)
             throw new InputException(file.Path, $"has {file.Tensors.Count} tensors where this model has {expected.Count}");
+    }
+
+    private static void CheckRopeDivisors(GgufFile file)
+    {
+        if (file.Tensor(RopeDivisors).Type != GgufType.F32)
+            throw new InputException(file.Path, $"tensor {RopeDivisors} must be F32");
+        foreach (float divisor in file.Floats(RopeDivisors))
+        {
+            if (!(divisor > 0 && float.IsFinite(divisor)))
+                throw new InputException(file.Path, $"tensor {RopeDivisors} holds {divisor}");
+        }
     }
 
     private static void CheckTokenizer(GgufFile file, int vocabularySize)

@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
+using Pcrl.Runtime.Bundles;
 
 namespace Pcrl.Train.Checkpoints;
 
@@ -16,30 +17,31 @@ internal static class ElementTypes
         _ => null,
     };
 
-    /// <summary>Little-endian floating-point elements as float32; null if the type is not floating-point.</summary>
-    public static float[]? ToFloats(string type, ReadOnlySpan<byte> bytes)
+    /// <summary>Little-endian floating-point elements as float32; false if the type is not floating-point.</summary>
+    public static bool TryToFloats(string type, ReadOnlySpan<byte> bytes, Span<float> values)
     {
-        if (type is not ("F64" or "F32" or "F16" or "BF16"))
-            return null;
-        var values = new float[bytes.Length / Size(type)!.Value];
         switch (type)
         {
             case "F32":
                 MemoryMarshal.Cast<byte, float>(bytes).CopyTo(values);
-                break;
+                return true;
             case "F16":
-                TensorPrimitives.ConvertToSingle(MemoryMarshal.Cast<byte, Half>(bytes), values);
-                break;
+                return HalfPrecision.TryWiden(GgufType.F16, bytes, values);
+            case "BF16":
+                return HalfPrecision.TryWiden(GgufType.BF16, bytes, values);
             case "F64":
                 TensorPrimitives.ConvertTruncating<double, float>(MemoryMarshal.Cast<byte, double>(bytes), values);
-                break;
-            case "BF16":
-                var halves = MemoryMarshal.Cast<byte, ushort>(bytes);
-                for (int i = 0; i < values.Length; i++)
-                    values[i] = BitConverter.UInt32BitsToSingle((uint)halves[i] << 16);
-                break;
+                return true;
+            default:
+                return false;
         }
-        return values;
+    }
+
+    /// <summary>The same in an array; null if the type is not floating-point.</summary>
+    public static float[]? ToFloats(string type, ReadOnlySpan<byte> bytes)
+    {
+        var values = new float[bytes.Length / Size(type)!.Value];
+        return TryToFloats(type, bytes, values) ? values : null;
     }
 
     /// <summary>Little-endian integer or boolean elements as 64-bit integers; null if the type is floating-point.</summary>

@@ -19,6 +19,13 @@ public interface ITensorSource : IDisposable
     /// <exception cref="InputException">Missing, or not floating-point.</exception>
     float[] ReadFloats(string name);
 
+    /// <summary>Part of a floating-point tensor as float32, for tensors that are to pass through memory piece by piece.</summary>
+    /// <param name="name">The tensor.</param>
+    /// <param name="first">Row-major index of the first element.</param>
+    /// <param name="values">Filled whole.</param>
+    /// <exception cref="InputException">Missing, not floating-point, or shorter.</exception>
+    void ReadFloats(string name, long first, Span<float> values);
+
     /// <summary>An integer or boolean tensor as 64-bit integers, row-major.</summary>
     /// <exception cref="InputException">Missing, or not integer.</exception>
     long[] ReadIntegers(string name);

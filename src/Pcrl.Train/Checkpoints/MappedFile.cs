@@ -44,6 +44,9 @@ internal sealed unsafe class MappedFile : IDisposable
         return new ReadOnlySpan<byte>(_start + offset, count);
     }
 
+    /// <summary>Says that a part has been read for now (see <see cref="MappedMemory"/>).</summary>
+    public void Release(long offset, int count) => MappedMemory.Release(_start + offset, count);
+
     public void Dispose()
     {
         _view.SafeMemoryMappedViewHandle.ReleasePointer();

@@ -176,6 +176,19 @@ public sealed unsafe class SafetensorsFile : ITensorSource
             ?? throw new InputException(Path, $"tensor {name} is {entry.Type}, floating-point was expected");
     }
 
+    /// <inheritdoc/>
+    public void ReadFloats(string name, long first, Span<float> values)
+    {
+        var entry = Entry(name);
+        int size = ElementTypes.Size(entry.Type)!.Value;
+        if (first < 0 || first > entry.ElementCount - values.Length)
+            throw new InputException(Path, $"tensor {name} has {entry.ElementCount} values, {first + values.Length} are needed");
+        byte* start = _start + entry.Offset + first * size;
+        if (!ElementTypes.TryToFloats(entry.Type, new ReadOnlySpan<byte>(start, checked(values.Length * size)), values))
+            throw new InputException(Path, $"tensor {name} is {entry.Type}, floating-point was expected");
+        MappedMemory.Release(start, (long)values.Length * size);
+    }
+
     /// <summary>An integer tensor (I64, I32, I16, I8, U8, BOOL) as 64-bit integers, row-major.</summary>
     /// <exception cref="InputException">Missing or not integer.</exception>
     public long[] ReadIntegers(string name)

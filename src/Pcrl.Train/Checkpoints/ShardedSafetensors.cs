@@ -24,7 +24,8 @@ public sealed class ShardedSafetensors : ITensorSource
 
     /// <summary>Opens the index and every shard that it names.</summary>
     /// <exception cref="InputException">
-    /// Broken index, a missing or broken shard, a shard outside the index's folder, or a tensor that its shard does not hold.
+    /// Broken index, a missing or broken shard, a shard outside the index's folder, a tensor that its shard does not hold,
+    /// or one that stands in two shards.
     /// </exception>
     public static ShardedSafetensors Open(string path)
     {
@@ -39,6 +40,14 @@ public sealed class ShardedSafetensors : ITensorSource
                     shards[shard] = file = SafetensorsFile.Open(System.IO.Path.Combine(folder, shard));
                 if (!file.Tensors.ContainsKey(name))
                     throw new InputException(path, $"looks for tensor {name} in {shard}, which does not hold it");
+            }
+            foreach (var (shard, file) in shards)
+            {
+                foreach (string name in file.Names)
+                {
+                    if (shardOf.TryGetValue(name, out string? meant) && meant != shard)
+                        throw new InputException(path, $"has tensor {name} in {meant} and again in {shard}");
+                }
             }
             return new ShardedSafetensors(path, shards, shardOf);
         }
@@ -85,6 +94,9 @@ public sealed class ShardedSafetensors : ITensorSource
 
     /// <inheritdoc/>
     public float[] ReadFloats(string name) => ShardOf(name).ReadFloats(name);
+
+    /// <inheritdoc/>
+    public void ReadFloats(string name, long first, Span<float> values) => ShardOf(name).ReadFloats(name, first, values);
 
     /// <inheritdoc/>
     public long[] ReadIntegers(string name) => ShardOf(name).ReadIntegers(name);

@@ -190,6 +190,25 @@ public sealed class TorchFile : ITensorSource
     }
 
     /// <inheritdoc/>
+    public void ReadFloats(string name, long first, Span<float> values)
+    {
+        var tensor = Tensor(name);
+        if (first < 0 || first > tensor.ElementCount - values.Length)
+            throw new InputException(Path, $"tensor {name} has {tensor.ElementCount} values, {first + values.Length} are needed");
+        if (!tensor.IsContiguous)
+        {
+            ReadFloats(name).AsSpan(checked((int)first), values.Length).CopyTo(values);
+            return;
+        }
+        int size = ElementTypes.Size(tensor.Storage.Type)!.Value;
+        long offset = _storages[tensor.Storage.Key].Offset + (tensor.Storage.First + tensor.Offset + first) * size;
+        int bytes = checked(values.Length * size);
+        if (!ElementTypes.TryToFloats(tensor.Storage.Type, _file.Bytes(offset, bytes), values))
+            throw new InputException(Path, $"tensor {name} is {tensor.Storage.Type}, floating-point was expected");
+        _file.Release(offset, bytes);
+    }
+
+    /// <inheritdoc/>
     public long[] ReadIntegers(string name)
     {
         var tensor = Tensor(name);

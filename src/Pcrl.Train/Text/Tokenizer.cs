@@ -5,15 +5,13 @@ namespace Pcrl.Train.Text;
 
 /// <summary>
 /// Encodes and decodes with a <see cref="TokenizerData"/>, as LLaMA-3 and llama.cpp's <c>llama-bpe</c> do: a piece that is a token as a whole is taken
-/// as it is, any other is merged by rank. Letters outside the Basic Multilingual Plane are cut differently (.NET's expressions see
-/// two surrogates); they decode to the same text all the same.
+/// as it is, any other is merged by rank.
 /// </summary>
 public sealed class Tokenizer
 {
     private readonly Dictionary<string, int> _ids;
     private readonly Dictionary<(int, int), (int Rank, int Merged)> _merges = [];
     private readonly Dictionary<string, int[]> _cache = [];
-    private readonly Regex _split = new(TokenizerData.SplitPattern);
     private readonly Regex _special;
     private readonly Dictionary<char, byte> _bytes = [];
 
@@ -39,8 +37,8 @@ public sealed class Tokenizer
     public List<int> Encode(string text)
     {
         var ids = new List<int>(text.Length);
-        foreach (ValueMatch match in _split.EnumerateMatches(text))
-            ids.AddRange(Piece(text.Substring(match.Index, match.Length)));
+        foreach (string piece in TextSplitter.Split(text))
+            ids.AddRange(Piece(piece));
         return ids;
     }
 

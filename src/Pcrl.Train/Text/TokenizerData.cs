@@ -12,7 +12,7 @@ namespace Pcrl.Train.Text;
 /// <param name="Tokens">BPE tokens in id order, bytes spelt in GPT-2's printable alphabet (see <see cref="ByteAlphabet"/>).</param>
 /// <param name="Merges">Merges by rank, best first, each <c>"left right"</c> in the same alphabet.</param>
 /// <param name="SpecialTokens">Special tokens in id order, as plain text; their first id is <c>Tokens.Count</c>.</param>
-public sealed record TokenizerData(IReadOnlyList<string> Tokens, IReadOnlyList<string> Merges, IReadOnlyList<string> SpecialTokens)
+public sealed partial record TokenizerData(IReadOnlyList<string> Tokens, IReadOnlyList<string> Merges, IReadOnlyList<string> SpecialTokens)
 {
     /// <summary>The special token that starts every text.</summary>
     public const string BosToken = "<|begin_of_text|>";
@@ -20,7 +20,10 @@ public sealed record TokenizerData(IReadOnlyList<string> Tokens, IReadOnlyList<s
     /// <summary>The special token that ends every text.</summary>
     public const string EosToken = "<|end_of_text|>";
 
-    /// <summary>LLaMA-3's expression that cuts a text before BPE; llama.cpp knows it as <c>llama-bpe</c>.</summary>
+    /// <summary>The special token that ends a turn of a conversation, where the tokenizer has it.</summary>
+    public const string EndOfTurnToken = "<|eot_id|>";
+
+    /// <summary>LLaMA-3's expression that cuts a text before BPE; llama.cpp knows it as <c>llama-bpe</c>, <see cref="TextSplitter"/> does what it says.</summary>
     public const string SplitPattern =
         @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -60,6 +63,7 @@ public sealed record TokenizerData(IReadOnlyList<string> Tokens, IReadOnlyList<s
             var model = document.RootElement.GetProperty("model");
             if (model.GetProperty("type").GetString() != "BPE")
                 throw new InputException(path, "is not a BPE tokenizer");
+            RefuseOtherSplits(path, document.RootElement);
             string[] tokens = InIdOrder(path, 0, [.. model.GetProperty("vocab").EnumerateObject().Select(p => (p.Value.GetInt32(), p.Name))]);
             string[] merges = [.. model.GetProperty("merges").EnumerateArray().Select(Merge)];
             string[] specials = InIdOrder(path, tokens.Length, [.. document.RootElement.GetProperty("added_tokens").EnumerateArray()
@@ -165,6 +169,18 @@ public sealed record TokenizerData(IReadOnlyList<string> Tokens, IReadOnlyList<s
             json.WriteStringValue(merge);
         json.WriteEndArray();
         json.WriteEndObject();
+    }
+
+    /// <summary>A text is cut before its pieces are merged; another way of cutting gives other tokens.</summary>
+    private static void RefuseOtherSplits(string path, JsonElement root)
+    {
+        if (!root.TryGetProperty("pre_tokenizer", out var cutting) || cutting.ValueKind == JsonValueKind.Null)
+            throw new InputException(path, "does not cut a text before merging, LLaMA-3's tokenizer does");
+        var steps = cutting.TryGetProperty("pretokenizers", out var sequence) ? sequence.EnumerateArray().ToList() : [cutting];
+        bool isLlama = steps.Exists(step => step.GetProperty("type").GetString() == "Split"
+            && step.GetProperty("pattern").TryGetProperty("Regex", out var regex) && regex.GetString() == SplitPattern);
+        if (!isLlama)
+            throw new InputException(path, "cuts a text otherwise than LLaMA-3's tokenizer");
     }
 
     /// <summary>A merge stands as <c>"a b"</c> in older files and as <c>["a", "b"]</c> in newer ones.</summary>

@@ -68,8 +68,11 @@ public sealed class GgufFileTests : IDisposable
         Assert.Throws<InputException>(() => file.GetStrings("depths"));
         Assert.Throws<InputException>(() => file.GetFloats("depths"));
         Assert.Throws<InputException>(() => file.GetBoolean("missing"));
-        Assert.Throws<InputException>(() => _ = file.Floats("b"));
         Assert.Throws<InputException>(() => file.Tensor("missing"));
+        var quantised = new GgufWriter();
+        quantised.AddTensor("blocks", GgufType.Q8_0, [1, 32], stream => stream.Write(new byte[34]));
+        using var other = GgufFile.Open(Write(quantised));
+        Assert.Contains("blocks is Q8_0", Assert.Throws<InputException>(() => _ = other.Floats("blocks")).Message);
     }
 
     [Fact]

@@ -108,4 +108,8 @@ internal static unsafe partial class LlamaNative
     [LibraryImport(LlamaLibrary.GgmlBase, EntryPoint = "ggml_get_type_traits")]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial GgmlTypeTraits* TypeTraits(int type);
+
+    [LibraryImport(LlamaLibrary.GgmlBase, EntryPoint = "ggml_quantize_chunk")]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial nuint QuantizeChunk(int type, float* values, void* blocks, long start, long rows, long rowLength, float* importance);
 }

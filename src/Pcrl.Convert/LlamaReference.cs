@@ -1,0 +1,121 @@
+using Pcrl.Runtime.Language;
+using Pcrl.Train.Checkpoints;
+using TorchSharp;
+using static TorchSharp.torch;
+using static TorchSharp.torch.nn;
+
+namespace Pcrl.Convert;
+
+/// <summary>
+/// The trained language model computed straight from its checkpoint, in float32 and with the adapter beside the base as in training: what a written
+/// file is held against. Weights pass through memory one matrix at a time, so a model larger than memory can be computed.
+/// </summary>
+internal sealed class LlamaReference(LlmConfig config, ITensorSource weights, LoraAdapter? adapter)
+{
+    private const int HeadRows = 8192; // of the output layer at a time: it is too large for memory at once
+
+    /// <summary>Next-token logits at every position of several texts, [positions of all texts, vocabulary], row-major.</summary>
+    public float[] Logits(IReadOnlyList<int[]> texts)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var hidden = Embed([.. texts.SelectMany(t => t)]);
+        long[] lengths = [.. texts.Select(t => (long)t.Length)];
+        for (int layer = 0; layer < config.NumHiddenLayers; layer++)
+        {
+            using var step = NewDisposeScope();
+            string name = $"model.layers.{layer}";
+            hidden = hidden + Attention($"{name}.self_attn", Norm(hidden, $"{name}.input_layernorm"), lengths);
+            var x = Norm(hidden, $"{name}.post_attention_layernorm");
+            var gated = functional.silu(Project($"{name}.mlp.gate_proj", x)) * Project($"{name}.mlp.up_proj", x);
+            hidden = (hidden + Project($"{name}.mlp.down_proj", gated)).MoveToOuterDisposeScope();
+        }
+        return Output(Norm(hidden, "model.norm"));
+    }
+
+    private Tensor Embed(int[] tokens)
+    {
+        var rows = new float[tokens.Length * config.HiddenSize];
+        for (int i = 0; i < tokens.Length; i++)
+            weights.ReadFloats("model.embed_tokens.weight", (long)tokens[i] * config.HiddenSize, rows.AsSpan(i * config.HiddenSize, config.HiddenSize));
+        return tensor(rows).view(tokens.Length, config.HiddenSize);
+    }
+
+    private float[] Output(Tensor hidden)
+    {
+        string name = config.TieWordEmbeddings ? "model.embed_tokens" : "lm_head";
+        long positions = hidden.shape[0];
+        var logits = new float[positions * config.VocabSize];
+        var rows = new float[HeadRows * config.HiddenSize];
+        for (int first = 0; first < config.VocabSize; first += HeadRows)
+        {
+            using var step = NewDisposeScope();
+            int count = Math.Min(HeadRows, config.VocabSize - first);
+            var part = rows.AsSpan(0, count * config.HiddenSize);
+            weights.ReadFloats($"{name}.weight", (long)first * config.HiddenSize, part);
+            float[] got = hidden.matmul(tensor(part.ToArray()).view(count, config.HiddenSize).t()).contiguous().data<float>().ToArray();
+            for (long p = 0; p < positions; p++)
+                got.AsSpan((int)p * count, count).CopyTo(logits.AsSpan((int)(p * config.VocabSize) + first));
+        }
+        return logits;
+    }
+
+    private Tensor Attention(string name, Tensor x, long[] lengths)
+    {
+        long heads = config.NumAttentionHeads, keyHeads = config.NumKeyValueHeads, head = config.HeadSize;
+        var queries = Project($"{name}.q_proj", x).view(-1, heads, head);
+        var keys = Project($"{name}.k_proj", x).view(-1, keyHeads, head);
+        var values = Project($"{name}.v_proj", x).view(-1, keyHeads, head);
+        var attended = new List<Tensor>();
+        long start = 0;
+        foreach (long length in lengths)
+        {
+            var (cos, sin) = Rotation(length);
+            Tensor Own(Tensor all) => all.narrow(0, start, length).transpose(0, 1).unsqueeze(0); // [1, heads, T, head]
+            Tensor Shared(Tensor few) => few.repeat_interleave(heads / keyHeads, dim: 1);
+            var result = functional.scaled_dot_product_attention(
+                Rotate(Own(queries), cos, sin), Shared(Rotate(Own(keys), cos, sin)), Shared(Own(values)), is_casual: true);
+            attended.Add(result.squeeze(0).transpose(0, 1).reshape(length, config.HiddenSize));
+            start += length;
+        }
+        return Project($"{name}.o_proj", cat(attended, dim: 0));
+    }
+
+    /// <summary>cos and sin of positions 0 … length − 1, [T, head]; dimension i of a head turns with dimension i + head/2.</summary>
+    private (Tensor Cos, Tensor Sin) Rotation(long length)
+    {
+        int half = config.HeadSize / 2;
+        float[] divisors = config.RopeScaling?.Divisors(config.HeadSize, config.RopeTheta) ?? [.. Enumerable.Repeat(1f, half)];
+        float[] frequencies = [.. divisors.Select((divisor, i) => (float)(Math.Pow(config.RopeTheta, -2.0 * i / config.HeadSize) / divisor))];
+        var angles = outer(arange(0, length, ScalarType.Float32), tensor(frequencies));
+        angles = cat([angles, angles], dim: 1);
+        return (angles.cos(), angles.sin());
+    }
+
+    private static Tensor Rotate(Tensor x, Tensor cos, Tensor sin)
+    {
+        long half = x.shape[^1] / 2;
+        return x * cos + cat([-x.narrow(-1, half, half), x.narrow(-1, 0, half)], dim: -1) * sin;
+    }
+
+    private Tensor Norm(Tensor x, string name) =>
+        x * rsqrt(x.square().mean([-1], keepdim: true) + config.RmsNormEps) * tensor(weights.ReadFloats($"{name}.weight"));
+
+    /// <summary>Wx + scale · B(Ax).</summary>
+    private Tensor Project(string name, Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        var shape = weights.Shape($"{name}.weight");
+        var values = new float[shape[0] * shape[1]];
+        weights.ReadFloats($"{name}.weight", 0, values);
+        using var matrix = from_array(values).view([.. shape]);
+        var y = x.matmul(matrix.t());
+        if (adapter?.Deltas.GetValueOrDefault(name) is { } delta)
+        {
+            using var a = tensor(delta.A).view(delta.Rank, -1);
+            using var b = tensor(delta.B).view(-1, delta.Rank);
+            y = y + x.matmul(a.t()).matmul(b.t()) * delta.Scale;
+        }
+        return y.MoveToOuterDisposeScope();
+    }
+}
