@@ -53,8 +53,8 @@ internal static class ParityCheck
             var text = GreedyDecoder.Decode(model.Language, start, tokenizer.EosId, manifest.ContextLength - (int)start.shape[1] - 1)[0];
             var whole = cat([start, model.Language.Embed(tensor(text.Select(t => (long)t).ToArray()).unsqueeze(0))], dim: 1);
             float[] trained = model.Language.Logits(model.Language.Hidden(whole)).data<float>().ToArray();
-            var (head, _) = language.Assemble(manifest.Prompt, expected);
-            float[] written = language.EvaluateEmbeddings([.. head, .. language.Embed([.. text])]);
+            float[] Text(string part) => language.Embed(language.Tokenize(part, parseSpecial: true));
+            float[] written = language.EvaluateEmbeddings([.. Text(manifest.Prompt.Head), .. expected, .. Text(manifest.Prompt.Tail), .. language.Embed([.. text])]);
             int skipped = ((int)start.shape[1] - 1) * tokenizer.Count; // positions whose next token nobody asks for
             var figures = LogitFigures.Compare(trained.AsSpan(skipped), written.AsSpan(skipped), tokenizer.Count);
             logitFigures = logitFigures?.With(figures) ?? figures;
