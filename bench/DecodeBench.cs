@@ -17,7 +17,7 @@ internal static class DecodeBench
     {
         var studies = new Argument<string>("STUDIES") { Description = "A study or a folder of studies; their visual tokens begin the texts", DefaultValueFactory = _ => Path.Combine(Bundles.Root, "samples") };
         var bundle = Bundles.Option("characters");
-        var shape = new Option<string>("--shape") { Description = "bundle, or 1b or 8b: the bundle's LLM in the shape of a larger one, Q4_K_M", DefaultValueFactory = _ => "1b" };
+        var shape = new Option<string>("--shape") { Description = "bundle, or 1b or 8b: the bundle's LLM in the shape of a larger one, Q4_K_M", DefaultValueFactory = _ => "bundle" };
         shape.AcceptOnlyFromAmong(["bundle", .. WideLlm.Shapes.Keys]);
         var texts = new Option<int>("--texts") { Description = "texts that each way of decoding writes", DefaultValueFactory = _ => 6 };
         var temperature = new Option<float>("--temperature") { Description = "0 for greedy", DefaultValueFactory = _ => 0.6f };

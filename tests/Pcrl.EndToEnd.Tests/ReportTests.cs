@@ -76,6 +76,37 @@ public sealed class ReportTests : IDisposable
         Assert.Equal([path], Directory.GetFiles(_folder));
     }
 
+    [Fact]
+    public void Speculation_changes_the_steps_and_not_the_text()
+    {
+        string sample = Repository.Sample("ge-head-ct");
+        JsonElement drafted = Json(sample, "--seed", "5"), plain = Json(sample, "--seed", "5", "--no-speculation");
+        Assert.Equal(plain.GetProperty("report").GetString(), drafted.GetProperty("report").GetString());
+        Assert.True(plain.GetProperty("steps").GetInt32() >= plain.GetProperty("generated_tokens").GetInt32());
+        Assert.True(drafted.GetProperty("steps").GetInt32() < drafted.GetProperty("generated_tokens").GetInt32());
+    }
+
+    [Fact]
+    public void A_folder_of_studies_gives_the_reports_that_each_gives_alone()
+    {
+        string damaged = Path.Combine(_folder, "damaged");
+        Directory.CreateDirectory(damaged);
+        File.WriteAllBytes(Path.Combine(damaged, "1.png"), [0x89, (byte)'P', (byte)'N', (byte)'G', 0]);
+        foreach (string sample in (string[])["ct-ich-050", "ct-ich-122"])
+            Directory.CreateSymbolicLink(Path.Combine(_folder, sample), Repository.Sample(sample));
+        var run = PcrlProcess.Run("report", _folder, "--json", "--temperature", "0");
+        Assert.Equal(1, run.ExitCode);
+        Assert.Contains("damaged", run.Error);
+        Assert.Contains("2 reports, 1 studies failed", run.Error);
+        var reports = JsonDocument.Parse(run.Output).RootElement.EnumerateArray().ToArray();
+        Assert.Equal(["ct-ich-050", "ct-ich-122"], reports.Select(r => Path.GetFileName(r.GetProperty("study").GetString())));
+        foreach (var report in reports)
+        {
+            string sample = Path.GetFileName(report.GetProperty("study").GetString())!;
+            Assert.Equal(Json(Repository.Sample(sample), "--temperature", "0").GetProperty("report").GetString(), report.GetProperty("report").GetString());
+        }
+    }
+
     [SkippableFact]
     public void Asking_for_a_gpu_that_is_not_there_falls_back_with_a_warning()
     {

@@ -29,13 +29,10 @@ public sealed partial class BatchDecoder
                 Step();
             }
         }
-        catch (OperationCanceledException)
-        {
-            FailAll(new ObjectDisposedException(nameof(BatchDecoder)));
-        }
         catch (Exception e)
         {
-            FailAll(e); // a defect, or no memory even for the head: nothing can be written any more
+            // Closed; or a defect, or no memory even for the head: nothing can be written any more.
+            FailAll(_closing.IsCancellationRequested ? new ObjectDisposedException(nameof(BatchDecoder)) : e);
         }
     }
 
@@ -127,12 +124,23 @@ public sealed partial class BatchDecoder
         }
         catch (InputException e)
         {
-            Isolate(e);
+            Isolate(Land(), e);
         }
         finally
         {
-            lock (_flight)
-                _batch.Clear();
+            Land();
+        }
+    }
+
+    /// <summary>Ends the current batch: from here on nobody who leaves can abort what the context does next. Returns its parts.</summary>
+    private Part[] Land()
+    {
+        lock (_flight)
+        {
+            Part[] parts = [.. _batch];
+            _batch.Clear();
+            _context.Abort(_closing.IsCancellationRequested);
+            return parts;
         }
     }
 
@@ -195,14 +203,12 @@ public sealed partial class BatchDecoder
     }
 
     /// <summary>
-    /// After a failure the context may hold anything. A text that was alone has failed; the others read their texts again from the start,
-    /// one at a time until each has shown that it is not the cause.
+    /// After a failure or an abort the context may hold anything, and what is not a number spoils whoever gets the slot next. A text that was alone
+    /// has failed; the others read their texts again from the start, one at a time until each has shown that it is not the cause.
     /// </summary>
-    private void Isolate(InputException error)
+    private void Isolate(Part[] batch, InputException error)
     {
-        if (_batch.TrueForAll(part => part.Sequence.IsCancelled))
-            return; // aborted
-        if (_batch is [var alone])
+        if (batch is [var alone])
         {
             alone.Sequence.Fail(error);
             Drop();

@@ -33,6 +33,24 @@ public sealed class BundleTests : IDisposable
         Assert.Equal("test", Bundle.Open(links.Path).Manifest.Model);
     }
 
+    [Fact]
+    public void Phrases_may_be_missing_but_not_be_others()
+    {
+        var without = Bundle.Open(_folder.Path);
+        Assert.Null(without.PhrasesPath);
+        Assert.Empty(without.ReadPhrases());
+
+        _folder.Write(Bundle.PhrasesFile, "脑室\n中线\n"u8.ToArray());
+        Assert.Null(Bundle.Open(_folder.Path).PhrasesPath); // nothing vouches for the file
+        Bundle.WriteManifest(_folder.Path, without.Manifest);
+        Assert.Equal(["脑室", "中线"], Bundle.Open(_folder.Path).ReadPhrases());
+
+        _folder.Write(Bundle.PhrasesFile, "脑室\n中间\n"u8.ToArray());
+        Assert.Contains(Bundle.PhrasesFile, Refusal());
+        File.Delete(_folder.File(Bundle.PhrasesFile));
+        Assert.Contains(Bundle.PhrasesFile, Refusal());
+    }
+
     [Theory]
     [InlineData(Bundle.ManifestFile)]
     [InlineData(Bundle.VisualFile)]
