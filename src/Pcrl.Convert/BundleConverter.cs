@@ -1,7 +1,9 @@
 using System.Text.Json.Nodes;
 using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
+using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Fitting;
 
 namespace Pcrl.Convert;
 
@@ -49,7 +51,7 @@ public sealed record ConversionOptions
 /// </summary>
 public static class BundleConverter
 {
-    /// <summary>Converts a trained run.</summary>
+    /// <summary>Converts a trained run whose model is in memory.</summary>
     /// <param name="run">The run, its model in evaluation mode.</param>
     /// <param name="provenance">What the manifest shall say of data, commit and metrics; the parity figures are added.</param>
     /// <param name="folder">The bundle; an older one there is replaced.</param>
@@ -61,23 +63,44 @@ public static class BundleConverter
         TrainedRun run, JsonObject provenance, string folder, ConversionOptions options, CancellationToken cancellation = default)
     {
         var (config, shape) = (run.Config, run.Model.Shape);
+        var language = new ModelTensors(config.Name, run.Model, "language_model.");
+        var adapters = language.Names.Where(name => name.Contains(".lora_", StringComparison.Ordinal)).ToList();
+        var adapter = adapters.Count == 0 ? null : LoraAdapter.FromTensors(config.Name, language, adapters, _ => (shape.Lora.LoraAlpha, false));
+        var checkpoint = new LlmCheckpoint($"pcrl-{config.Name}", shape.Language, language, run.Tokenizer.Data, ChatTemplate: null, Files: []);
+        return Convert(
+            config, shape.Visual, new ModelTensors(config.Name, run.Model).ReadFloats, checkpoint, adapter,
+            (manifest, written) => ParityCheck.Compare(run, options.LanguageType, manifest, written), provenance, folder, options, cancellation);
+    }
+
+    /// <summary>Converts a model that lies in several places.</summary>
+    /// <inheritdoc cref="Convert(TrainedRun, JsonObject, string, ConversionOptions, CancellationToken)"/>
+    public static ParityFigures Convert(
+        ModelParts parts, JsonObject provenance, string folder, ConversionOptions options, CancellationToken cancellation = default)
+    {
+        var visual = parts.Config.Shape(1).Visual;
+        if (parts.Language.Config.HiddenSize != visual.TokenWidth)
+            throw new InputException(parts.Trained.Path, $"makes visual tokens of width {visual.TokenWidth}, the language model's is {parts.Language.Config.HiddenSize}");
+        var trained = Over(options.TrainedOn, parts.Language, parts.Adapter);
+        return Convert(
+            parts.Config, visual, parts.VisualWeight, Over(options.MergeOnto ?? options.TrainedOn, parts.Language, parts.Adapter), parts.Adapter,
+            (manifest, written) => ParityCheck.Compare(parts, trained, options.LanguageType, manifest, written), provenance, folder, options, cancellation);
+    }
+
+    private static ParityFigures Convert(
+        RunConfig config, VisualConfig visual, Func<string, float[]> visualWeight, LlmCheckpoint language, LoraAdapter? adapter,
+        Func<Manifest, string, ParityFigures> compare, JsonObject provenance, string folder, ConversionOptions options, CancellationToken cancellation)
+    {
         folder = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
-        string temporary = $"{folder}.tmp-{Environment.ProcessId}";
+        string temporary = folder + GgufWriter.PartialSuffix;
         try
         {
-            Directory.CreateDirectory(temporary);
+            Directory.CreateDirectory(temporary); // one that a killed process left is gone on with
             options.Say($"writing {Bundle.VisualFile}");
-            VisualGgufWriter.Write(
-                Path.Combine(temporary, Bundle.VisualFile), shape.Visual, new ModelTensors(config.Name, run.Model).ReadFloats, options.VisualType);
+            VisualGgufWriter.Write(Path.Combine(temporary, Bundle.VisualFile), visual, visualWeight, options.VisualType);
             cancellation.ThrowIfCancellationRequested();
 
             options.Say($"writing {Bundle.LanguageFile}");
-            var language = new ModelTensors(config.Name, run.Model, "language_model.");
-            var adapters = language.Names.Where(name => name.Contains(".lora_", StringComparison.Ordinal)).ToList();
-            var adapter = adapters.Count == 0 ? null : LoraAdapter.FromTensors(config.Name, language, adapters, _ => (shape.Lora.LoraAlpha, false));
-            var checkpoint = new LlmCheckpoint($"pcrl-{config.Name}", shape.Language, language, run.Tokenizer.Data, ChatTemplate: null, Files: []);
-            LlmGgufWriter.Write(
-                Path.Combine(temporary, Bundle.LanguageFile), checkpoint, adapter, options.LanguageType, options.Progress, cancellation);
+            LlmGgufWriter.Write(Path.Combine(temporary, Bundle.LanguageFile), language, adapter, options.LanguageType, options.Progress, cancellation);
 
             if (run.PhrasesPath is { } phrases)
                 File.Copy(phrases, Path.Combine(temporary, Bundle.PhrasesFile));
@@ -86,7 +109,7 @@ public static class BundleConverter
                 Format = Manifest.CurrentFormat,
                 Model = config.Name,
                 Description = config.Description,
-                Visual = shape.Visual,
+                Visual = visual,
                 Prompt = config.Prompt,
                 Sampling = new SamplingDefaults(0.6f, 0.9f, config.ContextLength),
                 ContextLength = config.ContextLength,
@@ -94,7 +117,7 @@ public static class BundleConverter
                 Provenance = provenance,
             };
             options.Say("comparing the runtime with the trained model");
-            var figures = ParityCheck.Compare(run, options.LanguageType, manifest, temporary);
+            var figures = compare(manifest, temporary);
             figures.ThrowIfApart(folder, options.Accepted);
             provenance["parity"] = figures.ToJson();
             Bundle.WriteManifest(temporary, manifest);
@@ -113,6 +136,9 @@ public static class BundleConverter
         }
     }
 
+    private static LlmCheckpoint Over(AdapterBase kind, LlmCheckpoint model, LoraAdapter? adapter) =>
+        adapter is null || kind == AdapterBase.Original ? model : model with { Weights = new Nf4Tensors(model.Weights) };
+
     /// <summary>Converts a language model alone.</summary>
     /// <param name="model">The base.</param>
     /// <param name="adapter">To be merged, or null.</param>
@@ -125,12 +151,11 @@ public static class BundleConverter
         LlmCheckpoint model, LoraAdapter? adapter, string path, ConversionOptions options, CancellationToken cancellation = default)
     {
         ParityFigures? figures = null;
-        LlmCheckpoint Over(AdapterBase kind) => adapter is null || kind == AdapterBase.Original ? model : model with { Weights = new Nf4Tensors(model.Weights) };
         options.Say($"writing {path} as {options.LanguageType}");
-        LlmGgufWriter.Write(path, Over(options.MergeOnto ?? options.TrainedOn), adapter, options.LanguageType, options.Progress, cancellation, written =>
+        LlmGgufWriter.Write(path, Over(options.MergeOnto ?? options.TrainedOn, model, adapter), adapter, options.LanguageType, options.Progress, cancellation, written =>
         {
             options.Say($"peak memory so far {PeakMemory():0.00} GiB; comparing llama.cpp with the checkpoint");
-            figures = ParityCheck.Compare(Over(options.TrainedOn), adapter, options.LanguageType, written);
+            figures = ParityCheck.Compare(Over(options.TrainedOn, model, adapter), adapter, options.LanguageType, written);
             figures.ThrowIfApart(path, options.Accepted);
         });
         return figures!;

@@ -15,12 +15,13 @@ internal sealed class LlamaReference(LlmConfig config, ITensorSource weights, Lo
     private const int HeadRows = 8192; // of the output layer at a time: it is too large for memory at once
 
     /// <summary>Next-token logits at every position of several texts, [positions of all texts, vocabulary], row-major.</summary>
-    public float[] Logits(IReadOnlyList<int[]> texts)
+    /// <param name="texts">Embeddings, each [positions, width] row-major.</param>
+    public float[] Logits(IReadOnlyList<float[]> texts)
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var hidden = Embed([.. texts.SelectMany(t => t)]);
-        long[] lengths = [.. texts.Select(t => (long)t.Length)];
+        var hidden = tensor(texts.SelectMany(t => t).ToArray()).view(-1, config.HiddenSize);
+        long[] lengths = [.. texts.Select(t => (long)t.Length / config.HiddenSize)];
         for (int layer = 0; layer < config.NumHiddenLayers; layer++)
         {
             using var step = NewDisposeScope();
@@ -33,12 +34,13 @@ internal sealed class LlamaReference(LlmConfig config, ITensorSource weights, Lo
         return Output(Norm(hidden, "model.norm"));
     }
 
-    private Tensor Embed(int[] tokens)
+    /// <summary>Embeddings of tokens, [tokens, width], row-major.</summary>
+    public float[] Embed(IReadOnlyList<int> tokens)
     {
-        var rows = new float[tokens.Length * config.HiddenSize];
-        for (int i = 0; i < tokens.Length; i++)
+        var rows = new float[tokens.Count * config.HiddenSize];
+        for (int i = 0; i < tokens.Count; i++)
             weights.ReadFloats("model.embed_tokens.weight", (long)tokens[i] * config.HiddenSize, rows.AsSpan(i * config.HiddenSize, config.HiddenSize));
-        return tensor(rows).view(tokens.Length, config.HiddenSize);
+        return rows;
     }
 
     private float[] Output(Tensor hidden)

@@ -172,7 +172,7 @@ public static class LlmGgufWriter
     {
         if (model.Files.Count == 0)
             return null;
-        var files = adapter is null ? model.Files : [.. model.Files, .. Directory.GetFiles(adapter.Path)];
-        return string.Join('\n', files.Order(StringComparer.Ordinal).Select(f => new FileInfo(f)).Select(f => $"{f.FullName}|{f.Length}|{f.LastWriteTimeUtc.Ticks}"));
+        string[] ofAdapter = adapter is null ? [] : Directory.Exists(adapter.Path) ? Directory.GetFiles(adapter.Path) : [adapter.Path];
+        return string.Join('\n', model.Files.Concat(ofAdapter).Order(StringComparer.Ordinal).Select(f => new FileInfo(f)).Select(f => $"{f.FullName}|{f.Length}|{f.LastWriteTimeUtc.Ticks}"));
     }
 }

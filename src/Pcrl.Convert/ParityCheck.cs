@@ -18,10 +18,12 @@ internal static class ParityCheck
     private const ulong FirstSeed = 700_000_000; // neither trained nor measured on
     private const int StudyCount = 4;
 
+    private const string Findings = "左侧基底节区见片状低密度影，边界不清，中线结构居中。";
+
     /// <summary>Texts for a language model alone: the prompts that it will read, findings, and what else a tokenizer meets.</summary>
     private static readonly string[] Texts =
     [
-        PromptTemplate.ReportGeneration.Head + PromptTemplate.ReportGeneration.Tail + "左侧基底节区见片状低密度影，边界不清，中线结构居中。",
+        PromptTemplate.ReportGeneration.Head + PromptTemplate.ReportGeneration.Tail + Findings,
         TokenizerData.BosToken + "Summarize the following cranial diagnosis in one word: 右侧颞叶见高密度影，周围见水肿带。",
         TokenizerData.BosToken + "A CT image contain Lateral ventricle, 512 × 512, 40/80 HU.",
     ];
@@ -67,9 +69,40 @@ internal static class ParityCheck
     {
         var tokenizer = new Tokenizer(model.Tokenizer);
         int[][] texts = [.. Texts.Select(text => tokenizer.EncodePrompt(text).ToArray())];
-        float[] trained = new LlamaReference(model.Config, model.Weights, adapter).Logits(texts);
+        var reference = new LlamaReference(model.Config, model.Weights, adapter);
+        float[] trained = reference.Logits([.. texts.Select(t => reference.Embed(t))]);
         using var language = LanguageModel.Load(path, new LanguageOptions());
         return new ParityFigures(type, null, LogitFigures.Compare(trained, [.. texts.SelectMany(t => language.EvaluateTokens(t))], model.Config.VocabSize));
+    }
+
+    /// <summary>Compares a bundle's files with the parts they were made from, on one phantom study and fixed findings.</summary>
+    public static ParityFigures Compare(ModelParts parts, LlmCheckpoint trainedBase, LlmType type, Manifest manifest, string folder)
+    {
+        using var nothing = no_grad();
+        var study = PhantomGenerator.Create(FirstSeed).Study;
+        int size = manifest.Visual.ImageSize;
+        float[] slices = SliceImages.Prepare(study, SliceSelector.Select(study), size, WindowChoice.Brain), expected, got;
+        using (var model = parts.VisualModel())
+        using (NewDisposeScope())
+            expected = model.VisualTokens(model.Features(tensor(slices).view(SliceSelector.Count, size, size)), 1).data<float>().ToArray();
+        using (var device = Kernels.Device.Open(DeviceKind.Cpu))
+        using (var encoder = VisualGguf.Load(Path.Combine(folder, Bundle.VisualFile), manifest.Visual, device))
+            got = encoder.Encode(slices);
+        var visual = CompareTokens(expected, got, manifest.Visual.TokenWidth);
+
+        var tokenizer = new Tokenizer(trainedBase.Tokenizer);
+        var reference = new LlamaReference(trainedBase.Config, trainedBase.Weights, parts.Adapter);
+        float[] whole =
+        [
+            .. reference.Embed(tokenizer.EncodePrompt(manifest.Prompt.Head)), .. expected, .. reference.Embed(tokenizer.EncodePrompt(manifest.Prompt.Tail)),
+            .. reference.Embed(tokenizer.Encode(Findings)),
+        ];
+        float[] trained = reference.Logits([whole]);
+        using var language = LanguageModel.Load(
+            Path.Combine(folder, Bundle.LanguageFile), new LanguageOptions { ContextLength = manifest.ContextLength });
+        var (head, _) = language.Assemble(manifest.Prompt, expected);
+        float[] written = language.EvaluateEmbeddings([.. head, .. language.Embed([.. tokenizer.Encode(Findings)])]);
+        return new ParityFigures(type, visual, LogitFigures.Compare(trained, written, trainedBase.Config.VocabSize));
     }
 
     private static VisualFigures CompareTokens(float[] expected, float[] got, int width)

@@ -9,6 +9,7 @@ using Pcrl.Train.Fitting;
 using Pcrl.Train.Models;
 using Pcrl.Train.Text;
 using Pcrl.Train.Torch;
+using Pcrl.Parity.Tests;
 using static TorchSharp.torch;
 
 namespace Pcrl.EndToEnd.Tests;
@@ -105,6 +106,31 @@ public sealed class ConverterTests : IDisposable
         Assert.InRange(figures.Visual!.Cosine, 0.9999, 1.0001);
         using var file = GgufFile.Open(Path.Combine(bundle, Bundle.VisualFile));
         Assert.Equal(visual, file.Tensor("trunk.conv1.weight").Type);
+    }
+
+    /// <summary>The authors' file as torch.save's names have it, the trunk under torchvision's, the LLM in Hugging Face's folder.</summary>
+    [Theory]
+    [InlineData(AdapterBase.Original, LlmType.F32)]
+    [InlineData(AdapterBase.Nf4, LlmType.F16)]
+    public void Parts_from_several_places_become_one_bundle(AdapterBase trainedOn, LlmType type)
+    {
+        using var run = RandomRun((VisualConfig)Shapes.ElementAt(1)[0], new LoraConfig());
+        var language = SmallLlm.Wide with { HiddenSize = 32, IntermediateSize = 64, NumHiddenLayers = 2, NumAttentionHeads = 4, NumKeyValueHeads = 2 };
+        string llm = SmallLlm.SaveHuggingFace(Path.Combine(_folder, "llm"), language), config = Path.Combine(_folder, "config.json");
+        string authors = Path.Combine(_folder, "authors.pth"), trunk = Path.Combine(_folder, "resnet.pth");
+        File.WriteAllText(config, run.Config.ToJson());
+        var visual = Weights.Of(run.Model).Where(w => w.Name.StartsWith("local_") || w.Name.StartsWith("global_"));
+        var adapter = Weights.Of(run.Model).Where(w => w.Name.Contains(".lora_"))
+            .Select(w => (w.Name.Replace("language_model.", "language_model.base_model.model.").Replace(".weight", ".default.weight"), w.Value));
+        Weights.Save(authors, visual.Concat(adapter));
+        Weights.Save(trunk, Weights.Of(run.Model).Where(w => w.Name.StartsWith("trunk.")).Select(w => ("visual_extractor." + w.Name["trunk.".Length..], w.Value)));
+
+        string bundle = Path.Combine(_folder, "bundle");
+        using var parts = ModelParts.Open(authors, config, llm, trunk);
+        var figures = BundleConverter.Convert(parts, [], bundle, new ConversionOptions { TrainedOn = trainedOn, LanguageType = type });
+        Assert.InRange(figures.Visual!.Error, 0, 1e-4);
+        Assert.Equal(figures.Logits.Divergence, Bundle.Open(bundle).Manifest.Provenance["parity"]!["logit_divergence"]!.GetValue<double>());
+        Assert.Contains("name its configuration", Assert.Throws<InputException>(() => ModelParts.Open(authors, null, llm, trunk)).Message);
     }
 
     [Fact]

@@ -1,15 +1,19 @@
 using System.CommandLine;
+using System.Text.Json.Nodes;
 using Pcrl.Convert;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Train.Checkpoints;
 
 namespace Pcrl.Tools;
 
-/// <summary><c>bundle</c>: a run folder becomes a bundle.</summary>
+/// <summary><c>bundle</c>: a trained model becomes a bundle.</summary>
 internal static class BundleCommand
 {
-    private static readonly Argument<string> Run = new("RUN") { Description = "Run folder of the trainer." };
+    private static readonly Argument<string> Trained = new("RUN") { Description = "Run folder of the trainer, or the authors' .pth." };
     private static readonly Argument<string> Bundle = new("BUNDLE") { Description = "Folder of the bundle to write; an older one there is replaced." };
+    private static readonly Option<string?> Llm = new("--llm") { Description = "Folder of the base LLM, where it is not in the run" };
+    private static readonly Option<string?> Trunk = new("--trunk") { Description = "ResNet under torchvision's names, where it is not in the run" };
+    private static readonly Option<string?> Config = new("--config") { Description = "Configuration [default: the run's own]" };
     private static readonly Option<GgufType> VisualType = new Option<GgufType>("--visual-type")
     {
         Description = "What the visual path is stored as", DefaultValueFactory = _ => GgufType.F32,
@@ -17,18 +21,28 @@ internal static class BundleCommand
 
     public static Command Create()
     {
-        var command = new Command("bundle", "Pack a trained run into a bundle and compare the runtime with the trained model")
+        var command = new Command("bundle", "Pack a trained model into a bundle and compare the runtime with it")
         {
-            Run, Bundle, ConversionCommandOptions.Type, VisualType, ConversionCommandOptions.Accept,
+            Trained, Bundle, Llm, Trunk, Config, ConversionCommandOptions.TrainedOn, ConversionCommandOptions.MergeOnto, ConversionCommandOptions.Type,
+            VisualType, ConversionCommandOptions.Accept,
         };
-        command.SetAction((parsed, cancellation) => Task.Run(() =>
-        {
-            var folder = new RunFolder(parsed.GetValue(Run)!);
-            using var trained = folder.Load();
-            var options = ConversionCommandOptions.Read(parsed) with { VisualType = parsed.GetValue(VisualType) };
-            var figures = BundleConverter.Convert(trained, folder.ReadMetrics(), parsed.GetValue(Bundle)!, options, cancellation);
-            Console.WriteLine(figures.ToJson().ToJsonString());
-        }, cancellation));
+        command.SetAction((parsed, cancellation) => Task.Run(() => Console.WriteLine(Run(parsed, cancellation).ToJson().ToJsonString()), cancellation));
         return command;
+    }
+
+    private static ParityFigures Run(ParseResult parsed, CancellationToken cancellation)
+    {
+        string trained = parsed.GetValue(Trained)!, bundle = parsed.GetValue(Bundle)!;
+        var options = ConversionCommandOptions.Read(parsed) with { VisualType = parsed.GetValue(VisualType) };
+        var folder = new RunFolder(trained);
+        if (parsed.GetValue(Llm) is { } llm)
+        {
+            using var parts = ModelParts.Open(trained, parsed.GetValue(Config), llm, parsed.GetValue(Trunk));
+            var provenance = File.Exists(folder.MetricsPath) ? folder.ReadMetrics() : new JsonObject { ["config"] = JsonNode.Parse(parts.Config.ToJson()) };
+            provenance["parts"] = new JsonObject { ["trained"] = trained, ["llm"] = llm, ["trunk"] = parsed.GetValue(Trunk) };
+            return BundleConverter.Convert(parts, provenance, bundle, options, cancellation);
+        }
+        using var run = folder.Load();
+        return BundleConverter.Convert(run, folder.ReadMetrics(), bundle, options, cancellation);
     }
 }

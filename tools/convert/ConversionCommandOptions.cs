@@ -18,9 +18,18 @@ internal static class ConversionCommandOptions
         Description = "Keep the result although this figure is beyond its limit; may be given several times",
     }.AcceptOnlyFromAmong([.. ParityFigures.Names]);
 
+    public static readonly Option<AdapterBase> TrainedOn = new("--trained-on")
+    {
+        Description = "The base that the adapter was trained on", DefaultValueFactory = _ => AdapterBase.Nf4,
+    };
+
+    public static readonly Option<AdapterBase?> MergeOnto = new("--merge-onto") { Description = "The base that the adapter is added to [default: the one it was trained on]" };
+
     public static ConversionOptions Read(ParseResult parsed) => new()
     {
         LanguageType = parsed.GetValue(Type),
+        TrainedOn = parsed.GetValue(TrainedOn),
+        MergeOnto = parsed.GetValue(MergeOnto),
         Accepted = parsed.GetValue(Accept) ?? [],
         Say = Console.Error.WriteLine,
         Progress = new WriteProgress().Report,

@@ -10,25 +10,17 @@ internal static class LlmCommand
     private static readonly Argument<string> Target = new("FILE") { Description = "GGUF to write; an older one there is replaced." };
     private static readonly Option<string?> Adapter = new("--adapter") { Description = "PEFT folder of a LoRA adapter to merge" };
 
-    private static readonly Option<AdapterBase> TrainedOn = new("--trained-on")
-    {
-        Description = "The base that the adapter was trained on", DefaultValueFactory = _ => AdapterBase.Nf4,
-    };
-
-    private static readonly Option<AdapterBase?> MergeOnto = new("--merge-onto") { Description = "The base that the adapter is added to [default: the one it was trained on]" };
-
     public static Command Create()
     {
         var command = new Command("llm", "Convert a LLaMA-3 model for llama.cpp and compare it with its checkpoint; a killed conversion goes on where it was")
         {
-            Model, Target, Adapter, TrainedOn, MergeOnto, ConversionCommandOptions.Type, ConversionCommandOptions.Accept,
+            Model, Target, Adapter, ConversionCommandOptions.TrainedOn, ConversionCommandOptions.MergeOnto, ConversionCommandOptions.Type, ConversionCommandOptions.Accept,
         };
         command.SetAction((parsed, cancellation) => Task.Run(() =>
         {
             using var model = LlmCheckpoint.Open(parsed.GetValue(Model)!);
             var adapter = parsed.GetValue(Adapter) is { } folder ? LoraAdapter.Open(folder) : null;
-            var options = ConversionCommandOptions.Read(parsed) with { TrainedOn = parsed.GetValue(TrainedOn), MergeOnto = parsed.GetValue(MergeOnto) };
-            var figures = BundleConverter.Convert(model, adapter, parsed.GetValue(Target)!, options, cancellation);
+            var figures = BundleConverter.Convert(model, adapter, parsed.GetValue(Target)!, ConversionCommandOptions.Read(parsed), cancellation);
             Console.WriteLine(figures.ToJson().ToJsonString());
         }, cancellation));
         return command;

@@ -51,7 +51,8 @@ public sealed partial class GgufWriter
                 File.Delete(partial);
                 File.Delete(progressPath);
             }
-            if (e is IOException or UnauthorizedAccessException)
+            // The last is .NET's word for a file larger than its file system, or a limit, allows.
+            if (e is IOException or UnauthorizedAccessException or ArgumentOutOfRangeException { ParamName: "value" })
                 throw new InputException(path, $"cannot be written ({e.Message})", e);
             throw;
         }

@@ -1,0 +1,93 @@
+using Pcrl.Runtime;
+using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Fitting;
+using Pcrl.Train.Models;
+
+namespace Pcrl.Convert;
+
+/// <summary>
+/// A trained model that lies in several places, as a full-size one does: what was trained (branches and adapter) in one checkpoint, the frozen LLM in its own
+/// folder, the frozen trunk perhaps in a file of its own.
+/// </summary>
+/// <param name="Config">The run's configuration.</param>
+/// <param name="Language">The base LLM.</param>
+/// <param name="Adapter">Its adapter.</param>
+/// <param name="Trained">Holds <c>local_*</c> and <c>global_*</c>, and <c>trunk.*</c> unless <paramref name="Trunk"/> does.</param>
+/// <param name="Trunk">A ResNet under torchvision's names, whatever stands before them; or null.</param>
+public sealed record ModelParts(RunConfig Config, LlmCheckpoint Language, LoraAdapter Adapter, ITensorSource Trained, ITensorSource? Trunk) : IDisposable
+{
+    /// <summary>Opens the parts.</summary>
+    /// <param name="trained">A run folder, or the authors' <c>.pth</c>.</param>
+    /// <param name="config">Configuration; none for a run folder's own.</param>
+    /// <param name="llm">Folder of the base LLM.</param>
+    /// <param name="trunk">File of the trunk, or null.</param>
+    /// <exception cref="InputException">Something is missing, broken, or does not fit together.</exception>
+    public static ModelParts Open(string trained, string? config, string llm, string? trunk)
+    {
+        var run = new RunFolder(trained);
+        bool isRun = Directory.Exists(trained);
+        if (!isRun && config is null)
+            throw new InputException(trained, "says nothing of its dimensions: name its configuration too");
+        var settings = RunConfig.Load(config ?? run.ConfigPath, []);
+        var opened = new Stack<IDisposable>();
+        try
+        {
+            T Keep<T>(T part) where T : IDisposable
+            {
+                opened.Push(part);
+                return part;
+            }
+            var language = Keep(LlmCheckpoint.Open(llm));
+            var weights = Keep(Checkpoint.Open(isRun ? run.ModelPath : trained));
+            var adapter = isRun
+                ? LoraAdapter.Open(trained)
+                : LoraAdapter.FromTensors(trained, weights, weights.Names.Where(name => name.Contains(".lora_", StringComparison.Ordinal)), _ => (settings.Lora.LoraAlpha, false));
+            return new ModelParts(settings, language, adapter, weights, trunk is null ? null : Keep(Checkpoint.Open(trunk)));
+        }
+        catch
+        {
+            while (opened.TryPop(out var part))
+                part.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>A weight of the visual path by its training name, row-major.</summary>
+    /// <exception cref="InputException">No part has it.</exception>
+    public float[] VisualWeight(string name)
+    {
+        const string trunkPrefix = "trunk.";
+        return Trunk is not null && name.StartsWith(trunkPrefix, StringComparison.Ordinal)
+            ? Trunk.ReadFloats(PrefixInTrunk() + name[trunkPrefix.Length..])
+            : Trained.ReadFloats(name);
+    }
+
+    /// <summary>The visual path in torch, without an LLM behind it.</summary>
+    internal PcrlModel VisualModel()
+    {
+        var shape = Config.Shape(1);
+        var model = new PcrlModel(shape with { Language = shape.Language with { NumHiddenLayers = 0 }, Base = Train.Quantisation.BaseWeights.Float32 });
+        foreach (var (name, value) in Weights.Of(model).Where(w => IsVisual(w.Name)))
+            Weights.Set(value, VisualWeight(name));
+        model.eval();
+        return model;
+    }
+
+    private static bool IsVisual(string name) =>
+        new[] { "trunk.", "local_res.", "local_visual_projector.", "global_visual_projector." }.Any(prefix => name.StartsWith(prefix, StringComparison.Ordinal));
+
+    private string PrefixInTrunk()
+    {
+        const string first = "conv1.weight";
+        string[] stems = [.. Trunk!.Names.Where(n => n == first || n.EndsWith("." + first, StringComparison.Ordinal)).OrderBy(n => n.Length)];
+        return stems.Length > 0 ? stems[0][..^first.Length] : throw new InputException(Trunk.Path, "holds no ResNet (no conv1.weight)");
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Language.Dispose();
+        Trained.Dispose();
+        Trunk?.Dispose();
+    }
+}
