@@ -45,9 +45,26 @@ public sealed record ClueVocabulary
     /// <summary>Simplified form of the traditional characters that occur in findings.</summary>
     public required IReadOnlyDictionary<string, string> Simplified { get; init; }
 
-    /// <summary>All entities once, in the order in which the layers name them first.</summary>
+    /// <summary>All entities once, in the order in which the layers name them first; an entity's index here is its number.</summary>
     [JsonIgnore]
     public IReadOnlyList<string> Entities => field ??= [.. Layers.SelectMany(l => l.Entities).Distinct()];
+
+    /// <summary>Numbers of the longer entities that contain an entity's name.</summary>
+    private int[][] Longer => field ??= [.. Entities.Select(e => Enumerable.Range(0, Entities.Count)
+        .Where(other => Entities[other].Length > e.Length && Entities[other].Contains(e, StringComparison.Ordinal)).ToArray())];
+
+    /// <summary>
+    /// Numbers of the entities that a clause names, ascending. One that is part of a longer one in the same clause doesn't count: 双侧侧脑室扩大
+    /// names 侧脑室, not 脑室.
+    /// </summary>
+    public IReadOnlyList<int> InClause(string clause)
+    {
+        int[] named = [.. Enumerable.Range(0, Entities.Count).Where(e => clause.Contains(Entities[e], StringComparison.Ordinal))];
+        return [.. named.Where(e => !Longer[e].Any(named.Contains))];
+    }
+
+    /// <summary>Numbers of the entities that any clause of a text names.</summary>
+    public HashSet<int> InText(string text) => [.. FindingsText.Split(text).SelectMany(part => InClause(part.Clause))];
 
     /// <summary>Layers (0 = caudal) at which an entity is looked for.</summary>
     public IEnumerable<int> LayersOf(string entity) => Enumerable.Range(0, Layers.Count).Where(l => Layers[l].Entities.Contains(entity));

@@ -15,7 +15,7 @@ public sealed record TextClues(string Theme, IReadOnlyList<EntityClue> Entities)
 /// <summary>Turns findings as they were typed into clues.</summary>
 public static class FindingsText
 {
-    private const string ClauseEnds = "。；，";
+    private const string ClauseEnds = "。；，;,\r\n"; // the last four only in texts that weren't cleaned
 
     /// <summary>Cleans the findings and finds the clauses of every entity. Empty findings give an empty theme and no entities.</summary>
     public static TextClues Clues(string findings, ClueVocabulary vocabulary)
@@ -24,7 +24,7 @@ public static class FindingsText
         var clauses = new Dictionary<string, List<string>>();
         foreach (var (clause, _) in Split(theme))
         {
-            foreach (string entity in EntitiesOf(clause, vocabulary))
+            foreach (string entity in vocabulary.InClause(clause).Select(number => vocabulary.Entities[number]))
             {
                 if (!clauses.TryGetValue(entity, out var list))
                     clauses[entity] = list = [];
@@ -57,13 +57,6 @@ public static class FindingsText
                 kept[^1] = '。'; // the clause before now ends the sentence
         }
         return kept.ToString();
-    }
-
-    /// <summary>The entities that a clause names. One that is part of a longer one in the same clause doesn't count (脑室 in 侧脑室).</summary>
-    public static IReadOnlyList<string> EntitiesOf(string clause, ClueVocabulary vocabulary)
-    {
-        var named = vocabulary.Entities.Where(e => clause.Contains(e, StringComparison.Ordinal)).ToList();
-        return [.. named.Where(e => !named.Any(longer => longer.Length > e.Length && longer.Contains(e, StringComparison.Ordinal)))];
     }
 
     /// <summary>Clauses with the mark that closes each; empty ones are left out. The last one of an unfinished text is closed by 。</summary>

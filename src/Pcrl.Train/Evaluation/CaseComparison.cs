@@ -1,3 +1,5 @@
+using Pcrl.Train.Clues;
+
 namespace Pcrl.Train.Evaluation;
 
 /// <summary>What one hypothesis misses and invents against its references, in words.</summary>
@@ -7,9 +9,10 @@ public sealed record CaseComparison(
     /// <summary>Compares a hypothesis with what any of its references names or states.</summary>
     public static CaseComparison Of(string hypothesis, IReadOnlyList<string> references)
     {
-        var lexicon = EntityLexicon.Default;
+        var vocabulary = ClueVocabulary.Default;
         var parser = FindingParser.Default;
-        var (missed, invented) = Differences(lexicon.InText(hypothesis), ClinicalEfficacy.Union(references, lexicon.InText), entity => lexicon.Entities[entity].Name);
+        var (missed, invented) = Differences(
+            vocabulary.InText(hypothesis), ClinicalEfficacy.Union(references, vocabulary.InText), entity => vocabulary.Entities[entity]);
         var (missedFindings, inventedFindings) = Differences(parser.Parse(hypothesis), ClinicalEfficacy.Union(references, parser.Parse), parser.Describe);
         return new CaseComparison(missed, invented, missedFindings, inventedFindings);
     }

@@ -1,3 +1,5 @@
+using Pcrl.Train.Clues;
+
 namespace Pcrl.Train.Evaluation;
 
 /// <summary>
@@ -14,8 +16,9 @@ public static class ClinicalEfficacy
     /// <param name="references">The references per case.</param>
     public static Measure Entities(IReadOnlyList<string> hypotheses, IReadOnlyList<IReadOnlyList<string>> references)
     {
-        var lexicon = EntityLexicon.Default;
-        return Compare("CE", lexicon.Entities.Count, entity => entity, [.. hypotheses.Select(lexicon.InText)], [.. references.Select(r => Union(r, lexicon.InText))]);
+        var vocabulary = ClueVocabulary.Default;
+        return Compare("CE", vocabulary.Entities.Count, entity => entity,
+            [.. hypotheses.Select(vocabulary.InText)], [.. references.Select(r => Union(r, vocabulary.InText))]);
     }
 
     /// <summary>The stricter CE: entity, side and kind of lesion must all be right; negated statements state nothing.</summary>

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Pcrl.Train.Clues;
 
 namespace Pcrl.Train.Evaluation;
 
@@ -33,7 +34,7 @@ public sealed record EvaluationRequest
 public sealed record Score(string Name, string Tokens, double Value, Interval? Interval, Difference? Difference);
 
 /// <summary>CE of one entity.</summary>
-public sealed record EntityScore(Entity Entity, int Support, double Precision, double Recall, double F1);
+public sealed record EntityScore(string Entity, string English, int Support, double Precision, double Recall, double F1);
 
 /// <summary>Everything about one system.</summary>
 /// <param name="Name">As in the request, or the name of a baseline.</param>
@@ -142,10 +143,9 @@ public static class Evaluator
 
     private static IReadOnlyList<EntityScore> PerEntity(Measure entities)
     {
-        var lexicon = EntityLexicon.Default;
-        return [.. Enumerable.Range(0, lexicon.Entities.Count)
-            .Select(e => (Entity: lexicon.Entities[e], Rates: ClinicalEfficacy.OfLabel(entities, e)))
-            .Select(e => new EntityScore(e.Entity, e.Rates.Support, e.Rates.Precision, e.Rates.Recall, e.Rates.F1))
+        var vocabulary = ClueVocabulary.Default;
+        return [.. vocabulary.Entities.Select((entity, number) => (entity, Rates: ClinicalEfficacy.OfLabel(entities, number)))
+            .Select(e => new EntityScore(e.entity, vocabulary.English[e.entity], e.Rates.Support, e.Rates.Precision, e.Rates.Recall, e.Rates.F1))
             .OrderByDescending(e => e.Support)];
     }
 

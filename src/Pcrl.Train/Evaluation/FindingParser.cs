@@ -1,25 +1,13 @@
 using System.Text.Json;
+using Pcrl.Train.Clues;
 
 namespace Pcrl.Train.Evaluation;
 
-/// <summary>A side of the patient, as far as a text states it.</summary>
-public enum Laterality
-{
-    /// <summary>No side is stated.</summary>
-    Unstated,
-
-    /// <summary>左</summary>
-    Left,
-
-    /// <summary>右</summary>
-    Right,
-}
-
 /// <summary>One abnormal finding that a text states: where, on which side, of which kind. Both sides (双侧) make two findings.</summary>
-/// <param name="Entity">Number in <see cref="EntityLexicon.Entities"/>.</param>
-/// <param name="Side">The side.</param>
+/// <param name="Entity">Number in <see cref="ClueVocabulary.Entities"/>.</param>
+/// <param name="Side">The side; <see cref="Side.Midline"/> where none is stated.</param>
 /// <param name="Kind">Number in <see cref="FindingParser.Kinds"/>.</param>
-public readonly record struct Finding(int Entity, Laterality Side, int Kind);
+public readonly record struct Finding(int Entity, Side Side, int Kind);
 
 /// <summary>
 /// Reads findings from a report, clause by clause and from left to right: a side holds for the entities after it, a kind of lesion for the entities named
@@ -28,8 +16,8 @@ public readonly record struct Finding(int Entity, Laterality Side, int Kind);
 /// </summary>
 public sealed class FindingParser
 {
-    private readonly EntityLexicon _entities;
-    private readonly (string Word, Laterality[] Sides)[] _sides;
+    private readonly ClueVocabulary _vocabulary;
+    private readonly (string Word, Side[] Sides)[] _sides;
     private readonly string[] _negations;
     private readonly (string Word, int Kind)[] _kindWords;
     private readonly bool[] _directional;
@@ -38,9 +26,9 @@ public sealed class FindingParser
 
     private sealed record FindingData(Dictionary<string, string[]> Sides, string[] Negations, KindData[] Kinds);
 
-    private FindingParser(EntityLexicon entities, FindingData data)
+    private FindingParser(ClueVocabulary vocabulary, FindingData data)
     {
-        _entities = entities;
+        _vocabulary = vocabulary;
         _sides = [.. data.Sides.SelectMany(side => side.Value.Select(word => (word, SidesOf(side.Key)))).OrderByDescending(s => s.word.Length)];
         _negations = data.Negations;
         _kindWords = [.. data.Kinds.SelectMany((kind, number) => kind.Words.Select(word => (word, number))).OrderByDescending(k => k.word.Length)];
@@ -57,27 +45,27 @@ public sealed class FindingParser
     /// <summary>What a finding says, in words for people.</summary>
     public string Describe(Finding finding)
     {
-        string side = finding.Side == Laterality.Unstated ? "" : finding.Side.ToString().ToLowerInvariant() + " ";
-        return $"{side}{_entities.Entities[finding.Entity].Name}: {Kinds[finding.Kind]}";
+        string side = finding.Side == Side.Midline ? "" : finding.Side.ToString().ToLowerInvariant() + " ";
+        return $"{side}{_vocabulary.Entities[finding.Entity]}: {Kinds[finding.Kind]}";
     }
 
     /// <summary>The findings that a text states as present.</summary>
     public HashSet<Finding> Parse(string text)
     {
         var findings = new HashSet<Finding>();
-        foreach (string clause in EntityLexicon.Clauses(text))
+        foreach (var (clause, _) in FindingsText.Split(text))
             ParseClause(clause, findings);
         return findings;
     }
 
     private void ParseClause(string clause, HashSet<Finding> findings)
     {
-        var named = _entities.InClause(clause);
+        var named = _vocabulary.InClause(clause);
         if (named.Count == 0)
             return;
-        Laterality[] side = [Laterality.Unstated];
-        Laterality[]? sideAfterGroup = null; // a side word that follows the entities, as in 中线结构向左移位
-        var group = new List<(int Entity, Laterality[] Sides)>();
+        Side[] side = [Side.Midline];
+        Side[]? sideAfterGroup = null; // a side word that follows the entities, as in 中线结构向左移位
+        var group = new List<(int Entity, Side[] Sides)>();
         var waiting = new List<int>(); // kinds that came before any entity
         bool groupHasKind = false;
         int at = 0;
@@ -103,7 +91,7 @@ public sealed class FindingParser
                 groupHasKind = false;
                 sideAfterGroup = null;
                 group.Add((entity, side));
-                step = _entities.Entities[entity].Name.Length;
+                step = _vocabulary.Entities[entity].Length;
             }
             else if (KindAt(rest, out int kind, out int length))
             {
@@ -120,7 +108,7 @@ public sealed class FindingParser
             State(group, waiting, sideAfterGroup, findings);
     }
 
-    private void State(List<(int Entity, Laterality[] Sides)> group, List<int> kinds, Laterality[]? sideAfterGroup, HashSet<Finding> findings)
+    private void State(List<(int Entity, Side[] Sides)> group, List<int> kinds, Side[]? sideAfterGroup, HashSet<Finding> findings)
     {
         foreach (int kind in kinds)
         {
@@ -137,7 +125,7 @@ public sealed class FindingParser
         int best = -1;
         foreach (int entity in named)
         {
-            if (rest.StartsWith(_entities.Entities[entity].Name) && (best < 0 || _entities.Entities[entity].Name.Length > _entities.Entities[best].Name.Length))
+            if (rest.StartsWith(_vocabulary.Entities[entity]) && (best < 0 || _vocabulary.Entities[entity].Length > _vocabulary.Entities[best].Length))
                 best = entity;
         }
         return best;
@@ -167,17 +155,17 @@ public sealed class FindingParser
         return false;
     }
 
-    private static Laterality[] SidesOf(string key) => key switch
+    private static Side[] SidesOf(string key) => key switch
     {
-        "left" => [Laterality.Left],
-        "right" => [Laterality.Right],
-        "both" => [Laterality.Left, Laterality.Right],
-        _ => [Laterality.Unstated],
+        "left" => [Side.Left],
+        "right" => [Side.Right],
+        "both" => [Side.Left, Side.Right],
+        _ => [Side.Midline],
     };
 
     private static FindingParser Load()
     {
         using var stream = typeof(FindingParser).Assembly.GetManifestResourceStream("evaluation/findings.json")!;
-        return new FindingParser(EntityLexicon.Default, JsonSerializer.Deserialize<FindingData>(stream, JsonSerializerOptions.Web)!);
+        return new FindingParser(ClueVocabulary.Default, JsonSerializer.Deserialize<FindingData>(stream, JsonSerializerOptions.Web)!);
     }
 }

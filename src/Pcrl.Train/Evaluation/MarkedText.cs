@@ -1,5 +1,6 @@
 using System.Net;
 using System.Text;
+using Pcrl.Train.Clues;
 
 namespace Pcrl.Train.Evaluation;
 
@@ -15,11 +16,11 @@ internal static class MarkedText
     {
         bool[] lone = NotInCommon(text, other, tokenisation);
         string[] style = Enumerable.Repeat("", text.Length).ToArray();
-        var lexicon = EntityLexicon.Default;
-        var inOther = lexicon.InText(other);
-        foreach (int entity in lexicon.InText(text).OrderBy(e => lexicon.Entities[e].Name.Length)) // longer names paint over shorter ones
+        var vocabulary = ClueVocabulary.Default;
+        var inOther = vocabulary.InText(other);
+        foreach (int entity in vocabulary.InText(text).OrderBy(e => vocabulary.Entities[e].Length)) // longer names paint over shorter ones
         {
-            string name = lexicon.Entities[entity].Name;
+            string name = vocabulary.Entities[entity];
             for (int at = text.IndexOf(name, StringComparison.Ordinal); at >= 0; at = text.IndexOf(name, at + name.Length, StringComparison.Ordinal))
                 Array.Fill(style, inOther.Contains(entity) ? "both" : "only", at, name.Length);
         }

@@ -79,8 +79,8 @@ public static class ResultFiles
         foreach (var entity in system.Entities)
         {
             json.WriteStartObject();
-            json.WriteString("entity", entity.Entity.Name);
-            json.WriteString("english", entity.Entity.English);
+            json.WriteString("entity", entity.Entity);
+            json.WriteString("english", entity.English);
             json.WriteNumber("support", entity.Support);
             json.WriteNumber("precision", entity.Precision);
             json.WriteNumber("recall", entity.Recall);

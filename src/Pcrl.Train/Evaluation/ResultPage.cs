@@ -91,7 +91,7 @@ public static class ResultPage
         html.Write("<h2>Entities</h2>\n<table><tr><th>Entity</th><th></th><th>Cases</th><th>P</th><th>R</th><th>F1</th></tr>\n");
         foreach (var e in system.Entities)
         {
-            html.Write($"<tr><td>{Escape(e.Entity.Name)}</td><td>{Escape(e.Entity.English)}</td><td>{e.Support}</td>");
+            html.Write($"<tr><td>{Escape(e.Entity)}</td><td>{Escape(e.English)}</td><td>{e.Support}</td>");
             html.Write($"<td>{ResultTable.Percent(e.Precision)}</td><td>{ResultTable.Percent(e.Recall)}</td><td>{ResultTable.Percent(e.F1)}</td></tr>\n");
         }
         html.Write("</table>\n");

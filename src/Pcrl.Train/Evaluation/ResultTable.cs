@@ -30,7 +30,7 @@ public static class ResultTable
         output.WriteLine($"CE per entity, {result.Systems[0].Name}");
         List<string[]> entities = [["entity", "cases", "P", "R", "F1", ""]];
         entities.AddRange(result.Systems[0].Entities.Select(e => (string[])
-            [e.Entity.English, e.Support.ToString(CultureInfo.InvariantCulture), Percent(e.Precision), Percent(e.Recall), Percent(e.F1), e.Entity.Name]));
+            [e.English, e.Support.ToString(CultureInfo.InvariantCulture), Percent(e.Precision), Percent(e.Recall), Percent(e.F1), e.Entity]));
         Print(entities, output);
     }
 

@@ -102,7 +102,7 @@ internal sealed class TorchFileBuilder
 
     public byte[] Legacy()
     {
-        byte[] magic = Convert.FromHexString("6cfc9c46f9206aa85019"); // 0x1950a86a20f9469cfc6c, little-endian
+        byte[] magic = System.Convert.FromHexString("6cfc9c46f9206aa85019"); // 0x1950a86a20f9469cfc6c, little-endian
         var file = new MemoryStream();
         file.Write([0x80, 2, 0x8a, 10, .. magic, (byte)'.']);
         file.Write([0x80, 2, (byte)'M', 0xe9, 0x03, (byte)'.']);

@@ -116,8 +116,8 @@ public sealed class TorchFileTests : IDisposable
     [InlineData("8004", "6f73", "73797374656d")] // STACK_GLOBAL of os.system
     public void Functions_named_through_the_stack_are_refused_too(string start, string module, string name)
     {
-        byte[] m = Convert.FromHexString(module), n = Convert.FromHexString(name);
-        var file = new TorchFileBuilder().Raw([.. Convert.FromHexString(start), 0x8c, (byte)m.Length, .. m, 0x8c, (byte)n.Length, .. n, 0x93]);
+        byte[] m = System.Convert.FromHexString(module), n = System.Convert.FromHexString(name);
+        var file = new TorchFileBuilder().Raw([.. System.Convert.FromHexString(start), 0x8c, (byte)m.Length, .. m, 0x8c, (byte)n.Length, .. n, 0x93]);
         Assert.Contains("os.system", Assert.Throws<InputException>(() => Checkpoint.Open(Write(file.Zip()))).Message);
     }
 

@@ -41,7 +41,7 @@ public sealed class FindingsTextTests(ITestOutputHelper output)
     public void The_longest_entity_wins_inside_a_clause(string clause, string expected) =>
         Assert.Equal(
             expected.Split('|', StringSplitOptions.RemoveEmptyEntries).Order(StringComparer.Ordinal),
-            FindingsText.EntitiesOf(clause, Vocabulary).Order(StringComparer.Ordinal));
+            Vocabulary.InClause(clause).Select(e => Vocabulary.Entities[e]).Order(StringComparer.Ordinal));
 
     [Fact]
     public void A_short_entity_counts_where_its_own_clause_names_it() =>

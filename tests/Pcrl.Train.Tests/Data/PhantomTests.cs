@@ -40,7 +40,7 @@ public class PhantomTests
             hash.AppendData(phantom.Masks.Lesions);
             hash.AppendData(Encoding.UTF8.GetBytes(phantom.Findings));
         }
-        Assert.Equal("BCECDB7B1A63A3F7", Convert.ToHexString(hash.GetHashAndReset())[..16]);
+        Assert.Equal("BCECDB7B1A63A3F7", System.Convert.ToHexString(hash.GetHashAndReset())[..16]);
     }
 
     [Fact]

@@ -1,3 +1,4 @@
+using Pcrl.Train.Clues;
 using Pcrl.Train.Evaluation;
 
 namespace Pcrl.Train.Tests.Evaluation;
@@ -12,9 +13,9 @@ public sealed class ClinicalTests
     [InlineData("颅骨骨质未见异常", "")]
     public void Entities_inside_longer_ones_of_the_clause_do_not_count(string text, string expected)
     {
-        var lexicon = EntityLexicon.Default;
-        Assert.Equal(26, lexicon.Entities.Count);
-        Assert.Equal(expected.Split(' ', StringSplitOptions.RemoveEmptyEntries).Order(), lexicon.InText(text).Select(e => lexicon.Entities[e].Name).Order());
+        var vocabulary = ClueVocabulary.Default;
+        Assert.Equal(26, vocabulary.Entities.Count);
+        Assert.Equal(expected.Split(' ', StringSplitOptions.RemoveEmptyEntries).Order(), vocabulary.InText(text).Select(e => vocabulary.Entities[e]).Order());
     }
 
     [Theory]
