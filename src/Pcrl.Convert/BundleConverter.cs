@@ -69,7 +69,7 @@ public static class BundleConverter
         var checkpoint = new LlmCheckpoint($"pcrl-{config.Name}", shape.Language, language, run.Tokenizer.Data, ChatTemplate: null, Files: []);
         return Convert(
             config, shape.Visual, new ModelTensors(config.Name, run.Model).ReadFloats, checkpoint, adapter,
-            (manifest, written) => ParityCheck.Compare(run, options.LanguageType, manifest, written), provenance, folder, options, cancellation);
+            (manifest, written) => ParityCheck.Compare(run, options.LanguageType, manifest, written), run.PhrasesPath, provenance, folder, options, cancellation);
     }
 
     /// <summary>Converts a model that lies in several places.</summary>
@@ -83,12 +83,14 @@ public static class BundleConverter
         var trained = Over(options.TrainedOn, parts.Language, parts.Adapter);
         return Convert(
             parts.Config, visual, parts.VisualWeight, Over(options.MergeOnto ?? options.TrainedOn, parts.Language, parts.Adapter), parts.Adapter,
-            (manifest, written) => ParityCheck.Compare(parts, trained, options.LanguageType, manifest, written), provenance, folder, options, cancellation);
+            (manifest, written) => ParityCheck.Compare(parts, trained, options.LanguageType, manifest, written), parts.PhrasesPath, provenance, folder, options,
+            cancellation);
     }
 
     private static ParityFigures Convert(
         RunConfig config, VisualConfig visual, Func<string, float[]> visualWeight, LlmCheckpoint language, LoraAdapter? adapter,
-        Func<Manifest, string, ParityFigures> compare, JsonObject provenance, string folder, ConversionOptions options, CancellationToken cancellation)
+        Func<Manifest, string, ParityFigures> compare, string? phrases, JsonObject provenance, string folder, ConversionOptions options,
+        CancellationToken cancellation)
     {
         folder = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
         string temporary = folder + GgufWriter.PartialSuffix;
@@ -102,8 +104,8 @@ public static class BundleConverter
             options.Say($"writing {Bundle.LanguageFile}");
             LlmGgufWriter.Write(Path.Combine(temporary, Bundle.LanguageFile), language, adapter, options.LanguageType, options.Progress, cancellation);
 
-            if (run.PhrasesPath is { } phrases)
-                File.Copy(phrases, Path.Combine(temporary, Bundle.PhrasesFile));
+            if (phrases is not null)
+                File.Copy(phrases, Path.Combine(temporary, Bundle.PhrasesFile), overwrite: true);
             var manifest = new Manifest
             {
                 Format = Manifest.CurrentFormat,

@@ -14,7 +14,9 @@ namespace Pcrl.Convert;
 /// <param name="Adapter">Its adapter.</param>
 /// <param name="Trained">Holds <c>local_*</c> and <c>global_*</c>, and <c>trunk.*</c> unless <paramref name="Trunk"/> does.</param>
 /// <param name="Trunk">A ResNet under torchvision's names, whatever stands before them; or null.</param>
-public sealed record ModelParts(RunConfig Config, LlmCheckpoint Language, LoraAdapter Adapter, ITensorSource Trained, ITensorSource? Trunk) : IDisposable
+/// <param name="PhrasesPath">File of the findings it was trained on, for the drafter; or null.</param>
+public sealed record ModelParts(RunConfig Config, LlmCheckpoint Language, LoraAdapter Adapter, ITensorSource Trained, ITensorSource? Trunk, string? PhrasesPath)
+    : IDisposable
 {
     /// <summary>Opens the parts.</summary>
     /// <param name="trained">A run folder, or the authors' <c>.pth</c>.</param>
@@ -42,7 +44,8 @@ public sealed record ModelParts(RunConfig Config, LlmCheckpoint Language, LoraAd
             var adapter = isRun
                 ? LoraAdapter.Open(trained)
                 : LoraAdapter.FromTensors(trained, weights, weights.Names.Where(name => name.Contains(".lora_", StringComparison.Ordinal)), _ => (settings.Lora.LoraAlpha, false));
-            return new ModelParts(settings, language, adapter, weights, trunk is null ? null : Keep(Checkpoint.Open(trunk)));
+            return new ModelParts(settings, language, adapter, weights, trunk is null ? null : Keep(Checkpoint.Open(trunk)),
+                isRun && File.Exists(run.PhrasesPath) ? run.PhrasesPath : null);
         }
         catch
         {

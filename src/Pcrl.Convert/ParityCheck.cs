@@ -55,8 +55,7 @@ internal static class ParityCheck
             var text = GreedyDecoder.Decode(model.Language, start, tokenizer.EosId, manifest.ContextLength - (int)start.shape[1] - 1)[0];
             var whole = cat([start, model.Language.Embed(tensor(text.Select(t => (long)t).ToArray()).unsqueeze(0))], dim: 1);
             float[] trained = model.Language.Logits(model.Language.Hidden(whole)).data<float>().ToArray();
-            float[] Text(string part) => language.Embed(language.Tokenize(part, parseSpecial: true));
-            float[] written = language.EvaluateEmbeddings([.. Text(manifest.Prompt.Head), .. expected, .. Text(manifest.Prompt.Tail), .. language.Embed([.. text])]);
+            float[] written = Logits(language, manifest.Prompt, expected, [.. text]);
             int skipped = ((int)start.shape[1] - 1) * tokenizer.Count; // positions whose next token nobody asks for
             var figures = LogitFigures.Compare(trained.AsSpan(skipped), written.AsSpan(skipped), tokenizer.Count);
             logitFigures = logitFigures?.With(figures) ?? figures;
@@ -100,9 +99,15 @@ internal static class ParityCheck
         float[] trained = reference.Logits([whole]);
         using var language = LanguageModel.Load(
             Path.Combine(folder, Bundle.LanguageFile), new LanguageOptions { ContextLength = manifest.ContextLength });
-        var (head, _) = language.Assemble(manifest.Prompt, expected);
-        float[] written = language.EvaluateEmbeddings([.. head, .. language.Embed([.. tokenizer.Encode(Findings)])]);
+        float[] written = Logits(language, manifest.Prompt, expected, [.. tokenizer.Encode(Findings)]);
         return new ParityFigures(type, visual, LogitFigures.Compare(trained, written, trainedBase.Config.VocabSize));
+    }
+
+    /// <summary>The runtime's logits at every position of prompt, visual tokens and text.</summary>
+    private static float[] Logits(LanguageModel language, PromptTemplate prompt, float[] visualTokens, int[] text)
+    {
+        float[] Embed(string part) => language.Embed(language.Tokenize(part, parseSpecial: true));
+        return language.EvaluateEmbeddings([.. Embed(prompt.Head), .. visualTokens, .. Embed(prompt.Tail), .. language.Embed(text)]);
     }
 
     private static VisualFigures CompareTokens(float[] expected, float[] got, int width)
