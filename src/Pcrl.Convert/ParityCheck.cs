@@ -77,7 +77,7 @@ internal static class ParityCheck
             var text = GreedyDecoder.Decode(model.Language, start, tokenizer.EosId, manifest.ContextLength - (int)start.shape[1] - 1)[0];
             var whole = cat([start, model.Language.Embed(tensor(text.Select(t => (long)t).ToArray()).unsqueeze(0))], dim: 1);
             float[] trained = model.Language.Logits(model.Language.Hidden(whole)).data<float>().ToArray();
-            float[] Embedded(string text) => language.Embed(language.Tokenize(text, parseSpecial: true));
+            float[] Embedded(string part) => language.Embed(language.Tokenize(part, parseSpecial: true));
             float[] head = [.. Embedded(manifest.Prompt.Head), .. expected, .. Embedded(manifest.Prompt.Tail)];
             float[] bundled = language.EvaluateEmbeddings([.. head, .. language.Embed([.. text])]);
             logitError = Math.Max(logitError, LargestDifference(trained, bundled));
