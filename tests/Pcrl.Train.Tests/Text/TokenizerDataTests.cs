@@ -51,9 +51,9 @@ public sealed class TokenizerDataTests : IDisposable
     [Fact]
     public void Both_spellings_of_merges_are_read()
     {
-        File.WriteAllText(_path, $$"""
+        File.WriteAllText(_path, $$$"""
             {"added_tokens":[{"id":3,"content":"<|begin_of_text|>"},{"id":4,"content":"<|end_of_text|>"}],
-             "pre_tokenizer":{"type":"Split","pattern":{"Regex":{{JsonSerializer.Serialize(TokenizerData.SplitPattern)}}}},
+             "pre_tokenizer":{"type":"Split","pattern":{"Regex":{{{JsonSerializer.Serialize(TokenizerData.SplitPattern)}}} } },
              "model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]]}}
             """);
         Assert.Equal(["a b"], TokenizerData.Load(_path).Merges);
