@@ -4,6 +4,7 @@ using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Fitting;
+using Pcrl.Train.Quantisation;
 
 namespace Pcrl.Convert;
 
@@ -26,8 +27,8 @@ public sealed record ConversionOptions
     /// <summary>What the visual path's matrices are stored as: F32, F16 or BF16.</summary>
     public GgufType VisualType { get; init; } = GgufType.F32;
 
-    /// <summary>The base that the adapter was trained on; the paper's is <see cref="AdapterBase.Nf4"/>.</summary>
-    public AdapterBase TrainedOn { get; init; } = AdapterBase.Nf4;
+    /// <summary>The base that the adapter was trained on. Null for what the run's configuration says, and for NF4, the paper's, where there is none.</summary>
+    public AdapterBase? TrainedOn { get; init; }
 
     /// <summary>
     /// The base that the adapter is added to. Null for the one that it was trained on, which comes nearer to the trained model at every type
@@ -80,9 +81,10 @@ public static class BundleConverter
         var visual = parts.Config.Shape(1).Visual;
         if (parts.Language.Config.HiddenSize != visual.TokenWidth)
             throw new InputException(parts.Trained.Path, $"makes visual tokens of width {visual.TokenWidth}, the language model's is {parts.Language.Config.HiddenSize}");
-        var trained = Over(options.TrainedOn, parts.Language, parts.Adapter);
+        var trainedOn = options.TrainedOn ?? (parts.Config.LanguageBase == BaseWeights.Nf4 ? AdapterBase.Nf4 : AdapterBase.Original);
+        var trained = Over(trainedOn, parts.Language, parts.Adapter);
         return Convert(
-            parts.Config, visual, parts.VisualWeight, Over(options.MergeOnto ?? options.TrainedOn, parts.Language, parts.Adapter), parts.Adapter,
+            parts.Config, visual, parts.VisualWeight, Over(options.MergeOnto ?? trainedOn, parts.Language, parts.Adapter), parts.Adapter,
             (manifest, written) => ParityCheck.Compare(parts, trained, options.LanguageType, manifest, written), parts.PhrasesPath, provenance, folder, options,
             cancellation);
     }
@@ -153,11 +155,12 @@ public static class BundleConverter
         LlmCheckpoint model, LoraAdapter? adapter, string path, ConversionOptions options, CancellationToken cancellation = default)
     {
         ParityFigures? figures = null;
+        var trainedOn = options.TrainedOn ?? AdapterBase.Nf4;
         options.Say($"writing {path} as {options.LanguageType}");
-        LlmGgufWriter.Write(path, Over(options.MergeOnto ?? options.TrainedOn, model, adapter), adapter, options.LanguageType, options.Progress, cancellation, written =>
+        LlmGgufWriter.Write(path, Over(options.MergeOnto ?? trainedOn, model, adapter), adapter, options.LanguageType, options.Progress, cancellation, written =>
         {
             options.Say($"peak memory so far {PeakMemory():0.00} GiB; comparing llama.cpp with the checkpoint");
-            figures = ParityCheck.Compare(Over(options.TrainedOn, model, adapter), adapter, options.LanguageType, written);
+            figures = ParityCheck.Compare(Over(trainedOn, model, adapter), adapter, options.LanguageType, written);
             figures.ThrowIfApart(path, options.Accepted);
         });
         return figures!;

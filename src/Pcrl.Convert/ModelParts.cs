@@ -2,6 +2,7 @@ using Pcrl.Runtime;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Models;
+using Pcrl.Train.Quantisation;
 
 namespace Pcrl.Convert;
 
@@ -69,7 +70,7 @@ public sealed record ModelParts(RunConfig Config, LlmCheckpoint Language, LoraAd
     internal PcrlModel VisualModel()
     {
         var shape = Config.Shape(1);
-        var model = new PcrlModel(shape with { Language = shape.Language with { NumHiddenLayers = 0 }, Base = Train.Quantisation.BaseWeights.Float32 });
+        var model = new PcrlModel(shape with { Language = shape.Language with { NumHiddenLayers = 0 }, Base = BaseWeights.Float32 });
         foreach (var (name, value) in Weights.Of(model).Where(w => IsVisual(w.Name)))
             Weights.Set(value, VisualWeight(name));
         model.eval();
