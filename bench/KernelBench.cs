@@ -31,12 +31,12 @@ internal static class KernelBench
     private static void Run(Device device, int seed, string filter, bool processorTime, bool json, CancellationToken cancellation)
     {
         var conditions = Conditions.Of(device, seed);
-        double? peak = device.Kind == DeviceKind.Cpu ? FmaPeak.Measure(device.Threads) : null;
+        double? peak = device.Kind == DeviceKind.Cpu ? FmaPeak.Measure(device.Threads, processorTime) : null;
         if (!json)
         {
             Console.WriteLine(conditions.Markdown);
             if (peak is { } measured)
-                Console.WriteLine($"Measured multiply-add peak: {measured:0} GFLOP/s. {(processorTime ? "Processor time." : "Wall time.")}\n");
+                Console.WriteLine($"Measured multiply-add peak: {measured:0} GFLOP/s{(processorTime ? " a core" : "")}. {(processorTime ? "Processor time." : "Wall time.")}\n");
             Console.WriteLine("| case | input | ms | GFLOP/s | % of peak | max relative error |\n|---|---|---:|---:|---:|---:|");
         }
         var rows = new List<Row>();

@@ -86,10 +86,6 @@ internal sealed unsafe class CpuConvolution : Layer
     {
         var (kernelH, kernelW) = (op.Kernel.H, op.Kernel.W);
         var padded = new Shape(input.N, input.H + 2 * op.Padding.H, input.W + 2 * op.Padding.W, input.C);
-        var gather = Gather.Of(op with { Padding = 0 }, padded)[0];
-        var source = new int[kernelH * gather.Rows];
-        for (int i = 0; i < kernelH; i++)
-            gather.Source.AsSpan(i * kernelW * gather.Rows, gather.Rows).CopyTo(source.AsSpan(i * gather.Rows));
         int depth = kernelW * op.In;
         var byRows = new float[weight.Length]; // [out, kernel W, in, kernel H]
         for (int at = 0, column = 0; column < op.Out; column++)
@@ -97,7 +93,7 @@ internal sealed unsafe class CpuConvolution : Layer
                 for (int k = 0; k < op.In; k++)
                     for (int i = 0; i < kernelH; i++)
                         byRows[at++] = weight[((column * op.In + k) * kernelH + i) * kernelW + j];
-        return new(device, op, input, [new Gather { Taps = [.. Enumerable.Range(0, kernelH)], Source = source, Target = gather.Target }], groups: 1,
+        return new(device, op, input, [Gather.OfRows(op, padded)], groups: 1,
             new WeightOrder(depth, op.Out, DepthStride: kernelH, ColumnStride: depth * kernelH), op.Relu, byRows, bias, padded);
     }
 

@@ -212,10 +212,33 @@ internal sealed unsafe class CpuWinograd : Layer
                 target[i] = y < Output.H && x < Output.W ? image * Output.ImageCount + ((long)y * Output.W + x) * Output.C : -1;
             }
             float* from = sums + (long)(tile - start) * width;
+            bool finite = _device.VectorBits == 512
+                ? WinogradTransform<Vector512<float>, Floats512>.Output(from, sumStride, width, _weights.Bias(panel), target, output, residual, _op.Relu)
+                : WinogradTransform<Vector256<float>, Floats256>.Output(from, sumStride, width, _weights.Bias(panel), target, output, residual, _op.Relu);
+            if (!finite)
+                Redo(panel, tile, target, output, residual);
+        }
+    }
+
+    /// <summary>One tile of one panel without the transforms.</summary>
+    private void Redo(int panel, int tile, long* target, float* output, float* residual)
+    {
+        float** pixels = stackalloc float*[Taps];
+        var (image, top, left) = Position(tile);
+        for (int i = 0; i < WinogradPoints.Outputs * WinogradPoints.Outputs; i++)
+        {
+            if (target[i] < 0)
+                continue;
+            for (int tap = 0; tap < Taps; tap++)
+            {
+                int y = top + i / WinogradPoints.Outputs - _op.Padding.H + tap / 3, x = left + i % WinogradPoints.Outputs - _op.Padding.W + tap % 3;
+                bool inside = (uint)y < (uint)Input.H && (uint)x < (uint)Input.W;
+                pixels[tap] = inside ? _input + image * Input.ImageCount + ((long)y * Input.W + x) * Input.C : null;
+            }
             if (_device.VectorBits == 512)
-                WinogradTransform<Vector512<float>, Floats512>.Output(from, sumStride, width, _weights.Bias(panel), target, output, residual, _op.Relu);
+                WinogradTransform<Vector512<float>, Floats512>.Direct(pixels, _op.In, _weights.Panel(panel), _weights.PanelWidth, _weights.Bias(panel), target[i], output, residual, _op.Relu);
             else
-                WinogradTransform<Vector256<float>, Floats256>.Output(from, sumStride, width, _weights.Bias(panel), target, output, residual, _op.Relu);
+                WinogradTransform<Vector256<float>, Floats256>.Direct(pixels, _op.In, _weights.Panel(panel), _weights.PanelWidth, _weights.Bias(panel), target[i], output, residual, _op.Relu);
         }
     }
 

@@ -26,6 +26,16 @@ internal sealed class Gather
             (x, j) => x * op.Stride.W - op.Padding.W + j * op.Dilation.W, input)];
     }
 
+    /// <summary>
+    /// A convolution without dilation along x whose padding lies in memory, each kernel row read as one tap: tap i begins at the first pixel of
+    /// kernel row i.
+    /// </summary>
+    public static Gather OfRows(Conv2d op, Shape padded)
+    {
+        var output = (op with { Padding = 0 }).OutputShape(padded);
+        return Build(new Size(op.Kernel.H, 1), output, (0, 0), 1, (y, i) => y * op.Stride.H + i * op.Dilation.H, (x, _) => x * op.Stride.W, padded);
+    }
+
     public static Gather[] Of(ConvTranspose2d op, Shape input)
     {
         var output = op.OutputShape(input);

@@ -28,6 +28,9 @@ internal unsafe interface IFloatVector<V>
 
     /// <summary>Zero in place of what is below it; a NaN stays.</summary>
     static abstract V Relu(V a);
+
+    /// <summary>Whether every float is 0.</summary>
+    static abstract bool IsZero(V a);
 }
 
 /// <inheritdoc/>
@@ -48,6 +51,8 @@ internal readonly unsafe struct Floats512 : IFloatVector<Vector512<float>>
     public static Vector512<float> Multiply(Vector512<float> a, Vector512<float> b) => a * b;
 
     public static Vector512<float> MultiplyAdd(Vector512<float> a, Vector512<float> b, Vector512<float> c) => Vector512.FusedMultiplyAdd(a, b, c);
+
+    public static bool IsZero(Vector512<float> a) => Vector512.EqualsAll(a, Vector512<float>.Zero);
 
     public static Vector512<float> Relu(Vector512<float> a) => Vector512.ConditionalSelect(Vector512.LessThan(a, Vector512<float>.Zero), Vector512<float>.Zero, a);
 }
@@ -70,6 +75,8 @@ internal readonly unsafe struct Floats256 : IFloatVector<Vector256<float>>
     public static Vector256<float> Multiply(Vector256<float> a, Vector256<float> b) => a * b;
 
     public static Vector256<float> MultiplyAdd(Vector256<float> a, Vector256<float> b, Vector256<float> c) => Vector256.FusedMultiplyAdd(a, b, c);
+
+    public static bool IsZero(Vector256<float> a) => Vector256.EqualsAll(a, Vector256<float>.Zero);
 
     public static Vector256<float> Relu(Vector256<float> a) => Vector256.ConditionalSelect(Vector256.LessThan(a, Vector256<float>.Zero), Vector256<float>.Zero, a);
 }
@@ -197,25 +204,36 @@ internal static unsafe class WinogradTransform<V, T>
     /// <param name="output">Output at offset 0.</param>
     /// <param name="residual">The same place in the residual, or null.</param>
     /// <param name="relu">Negative results become zero.</param>
+    /// <returns>False, with nothing written, if a sum is not finite: it would spoil outputs that do not depend on what made it so.</returns>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    public static void Output(float* from, long stride, int columns, float* bias, long* target, float* output, float* residual, bool relu)
+    public static bool Output(float* from, long stride, int columns, float* bias, long* target, float* output, float* residual, bool relu)
     {
-        float* half = stackalloc float[Outputs * Side * T.Lanes]; // [column, row]
+        float* halves = stackalloc float[Outputs * Side * columns]; // [vector, column, row]
         V a = T.All(A), b = T.All(B), a2 = T.All(A * A), b2 = T.All(B * B), a3 = T.All(A * A * A), b3 = T.All(B * B * B);
+        V poison = T.All(0), zero = poison; // 0·x is 0 for a finite x, else NaN
         for (int channel = 0; channel < columns; channel += T.Lanes)
         {
+            float* half = halves + channel * Outputs * Side;
             for (int column = 0; column < Side; column++)
             {
                 float* m = from + channel + column * stride;
                 V m1 = T.Load(m + 6 * stride), m2 = T.Load(m + 12 * stride), m3 = T.Load(m + 18 * stride), m4 = T.Load(m + 24 * stride);
                 V sumA = T.Add(m1, m2), differenceA = T.Subtract(m1, m2), sumB = T.Add(m3, m4), differenceB = T.Subtract(m3, m4);
                 float* at = half + column * Outputs * T.Lanes;
-                T.Store(T.Add(T.Add(T.Load(m), sumA), sumB), at);
+                V even = T.Add(T.Add(T.Load(m), sumA), sumB), odd = T.MultiplyAdd(a3, differenceA, T.MultiplyAdd(b3, differenceB, T.Load(m + 30 * stride)));
+                poison = T.MultiplyAdd(zero, odd, T.MultiplyAdd(zero, even, poison)); // the two that together depend on all six
+                T.Store(even, at);
                 T.Store(T.MultiplyAdd(a, differenceA, T.Multiply(b, differenceB)), at + T.Lanes);
                 T.Store(T.MultiplyAdd(a2, sumA, T.Multiply(b2, sumB)), at + 2 * T.Lanes);
-                T.Store(T.MultiplyAdd(a3, differenceA, T.MultiplyAdd(b3, differenceB, T.Load(m + 30 * stride))), at + 3 * T.Lanes);
+                T.Store(odd, at + 3 * T.Lanes);
             }
+        }
+        if (!T.IsZero(poison))
+            return false;
+        for (int channel = 0; channel < columns; channel += T.Lanes)
+        {
+            float* half = halves + channel * Outputs * Side;
             V shift = T.Load(bias + channel);
             for (int row = 0; row < Outputs; row++)
             {
@@ -230,6 +248,32 @@ internal static unsafe class WinogradTransform<V, T>
                 Finish(T.MultiplyAdd(a2, sumA, T.MultiplyAdd(b2, sumB, shift)), pixel[2], channel, output, residual, relu);
                 Finish(T.MultiplyAdd(a3, differenceA, T.MultiplyAdd(b3, differenceB, m5)), pixel[3], channel, output, residual, relu);
             }
+        }
+        return true;
+    }
+
+    /// <summary>
+    /// One output pixel of one panel in the plain way, for tiles that <see cref="Output"/> leaves out: a NaN or infinity goes exactly where it belongs.
+    /// </summary>
+    /// <param name="pixels">[9] start of the channels of the pixel under each tap, null in the padding.</param>
+    /// <param name="channels">Input channels.</param>
+    /// <param name="taps">[channels, 9, columns].</param>
+    /// <param name="columns">Output channels, a multiple of the vector's.</param>
+    /// <param name="bias">[columns].</param>
+    /// <param name="pixel">Offset of the output pixel.</param>
+    /// <param name="output">Output at offset 0.</param>
+    /// <param name="residual">The same place in the residual, or null.</param>
+    /// <param name="relu">Negative results become zero.</param>
+    public static void Direct(float** pixels, int channels, float* taps, int columns, float* bias, long pixel, float* output, float* residual, bool relu)
+    {
+        for (int column = 0; column < columns; column += T.Lanes)
+        {
+            V sum = T.Load(bias + column);
+            for (int channel = 0; channel < channels; channel++)
+                for (int tap = 0; tap < 9; tap++)
+                    if (pixels[tap] != null)
+                        sum = T.MultiplyAdd(T.All(pixels[tap][channel]), T.Load(taps + (channel * 9 + tap) * columns + column), sum);
+            Finish(sum, pixel, column, output, residual, relu);
         }
     }
 

@@ -2,9 +2,13 @@ using System.Runtime.InteropServices;
 
 namespace Pcrl.Kernels.Cpu;
 
-/// <summary>Zeroed memory outside the garbage collector's heap, aligned for any vector.</summary>
+/// <summary>
+/// Zeros outside the garbage collector's heap, aligned for any vector. A large buffer takes up memory only where it has been written.
+/// </summary>
 internal sealed unsafe partial class NativeBuffer : SafeHandle
 {
+    private readonly void* _start; // first aligned byte
+
     private const nuint LineSize = 64;
 
     /// <summary>Rows of a tile lie pages apart: with pages of 4 KiB much of the time goes into finding them.</summary>
@@ -15,11 +19,12 @@ internal sealed unsafe partial class NativeBuffer : SafeHandle
     {
         ArgumentOutOfRangeException.ThrowIfNegative(bytes);
         bool huge = OperatingSystem.IsLinux() && (nuint)bytes >= HugePage;
-        void* memory = NativeMemory.AlignedAlloc((nuint)Math.Max(bytes, 1), huge ? HugePage : LineSize);
-        if (huge)
-            _ = Advise(memory, (nuint)bytes / HugePage * HugePage, UseHugePages); // a kernel that refuses leaves small pages, which do as well
-        NativeMemory.Clear(memory, (nuint)bytes);
+        nuint alignment = huge ? HugePage : LineSize;
+        void* memory = NativeMemory.AllocZeroed((nuint)bytes + alignment); // fresh pages are zero: only recycled memory is cleared, and so touched
         SetHandle((nint)memory);
+        _start = (void*)(((nuint)memory + alignment - 1) / alignment * alignment);
+        if (huge)
+            _ = Advise(_start, (nuint)bytes / HugePage * HugePage, UseHugePages); // a kernel that refuses leaves small pages, which do as well
         Bytes = bytes;
     }
 
@@ -39,13 +44,13 @@ internal sealed unsafe partial class NativeBuffer : SafeHandle
         get
         {
             ObjectDisposedException.ThrowIf(IsClosed, this);
-            return (void*)handle;
+            return _start;
         }
     }
 
     protected override bool ReleaseHandle()
     {
-        NativeMemory.AlignedFree((void*)handle);
+        NativeMemory.Free((void*)handle);
         return true;
     }
 }
