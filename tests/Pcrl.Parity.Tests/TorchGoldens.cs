@@ -10,7 +10,7 @@ using static TorchSharp.torch;
 
 namespace Pcrl.Parity.Tests;
 
-/// <summary>The training side against the goldens: LLaMA, its adapters and gradients, the ResNet trunk, the loss, AdamW.</summary>
+/// <summary>The training side against the goldens: LLaMA, its adapters and gradients, the ResNet trunk, AdamW.</summary>
 internal static class TorchGoldens
 {
     private static readonly JsonSerializerOptions SnakeCase = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
@@ -115,16 +115,6 @@ internal static class TorchGoldens
         golden.AssertOutput("probe.layer4", Weights.Floats(features));
         var grid = nn.functional.adaptive_avg_pool2d(features, [14L, 14]); // [1, 2048, 14, 14]
         golden.AssertOutput("grid", Weights.Floats(grid.flatten(2).squeeze(0).t()));
-    }
-
-    public static void LanguageModelCrossEntropy(GoldenCase golden)
-    {
-        using var scope = NewDisposeScope();
-        var logits = tensor(golden.Floats("in.logits")).reshape(golden.Shape("in.logits")).requires_grad_();
-        var loss = LanguageModelLoss.Mean(logits, tensor(golden.Integers("in.targets")));
-        loss.backward();
-        golden.AssertOutput("mean", Weights.Floats(loss));
-        golden.AssertOutput("grad_of_mean", Weights.Floats(logits.grad!));
     }
 
     /// <summary>The optimizer as the fitting uses it: step by step losses and the way the weights have gone in the end.</summary>

@@ -22,11 +22,12 @@ internal sealed class ConsoleProgress : IProgress<StageProgress>
         _sinceLast.Restart();
         int filled = (int)((long)BarWidth * p.Done / Math.Max(1, p.Total));
         string loss = p.Loss is { } value ? string.Create(CultureInfo.InvariantCulture, $", loss {value:0.000}") : "";
+        loss += p.Detail is { } detail ? $", {detail}" : "";
         string time = last ? $"in {Span(p.Elapsed)}" : $"{Span(p.Remaining)} left";
         string line = string.Create(CultureInfo.InvariantCulture,
             $"{p.Stage,-9} [{new string('#', filled)}{new string('.', BarWidth - filled)}] {p.Done}/{p.Total} {p.Unit}, {p.Rate:0.0}/s{loss}, {time}");
         if (_terminal)
-            Console.Error.Write("\r" + line.PadRight(Math.Max(0, Math.Min(110, Console.WindowWidth - 1))) + (last ? "\n" : ""));
+            Console.Error.Write("\r" + line.PadRight(Math.Max(0, Math.Min(160, Console.WindowWidth - 1))) + (last ? "\n" : ""));
         else
             Console.Error.WriteLine(line);
     }

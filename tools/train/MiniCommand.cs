@@ -1,10 +1,6 @@
 using System.CommandLine;
-using System.Reflection;
-using System.Text.Json.Nodes;
 using Pcrl.Convert;
-using Pcrl.Runtime;
 using Pcrl.Train.Checkpoints;
-using Pcrl.Train.Evaluation;
 using Pcrl.Train.Fitting;
 
 namespace Pcrl.Tools;
@@ -15,7 +11,7 @@ internal static class MiniCommand
     private static readonly Option<string> Config = new("--config") { Description = "Configuration of the run", DefaultValueFactory = _ => "configs/mini.json" };
     private static readonly Option<string> Out = new("--out") { Description = "Run folder; a run that was interrupted there goes on", DefaultValueFactory = _ => "runs/mini" };
     private static readonly Option<string?> Bundle = new("--bundle") { Description = "Bundle to write at the end [default: bundle in the run folder]" };
-    private static readonly Option<string?> CtIch = new("--ct-ich") { Description = "Folder of the CT-ICH scans: they join the training of the trunk with their haemorrhage labels" };
+    private static readonly Option<string?> CtIch = new("--ct-ich") { Description = "Folder of the CT-ICH scans: they join the training with texts derived from their haemorrhage labels" };
 
     public static Command Create()
     {
@@ -30,14 +26,7 @@ internal static class MiniCommand
     {
         var config = RunConfig.Load(parsed.GetValue(Config)!, parsed.UnmatchedTokens);
         var folder = new RunFolder(parsed.GetValue(Out)!);
-        var provenance = new JsonObject
-        {
-            ["program"] = typeof(RunFolder).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion,
-            ["config"] = JsonNode.Parse(config.ToJson()),
-        };
-        var score = MiniTraining.Run(config, folder, parsed.GetValue(CtIch), provenance, new ConsoleProgress(), cancellation);
-        Console.Write(score.Model.Table(score.Baseline));
-        Console.WriteLine($"run folder: {folder.Path}");
+        FitCommand.Fit(config, folder, parsed.GetValue(CtIch), resume: true, cancellation);
 
         string bundle = parsed.GetValue(Bundle) ?? Path.Combine(folder.Path, "bundle");
         using var run = folder.Load();

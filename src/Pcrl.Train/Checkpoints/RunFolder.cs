@@ -18,9 +18,10 @@ namespace Pcrl.Train.Checkpoints;
 /// <item><term><c>adapter_model.safetensors</c>, <c>adapter_config.json</c></term><description>LoRA in PEFT's form:
 /// <c>base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight</c>, …; the weight it adds is (α/r)·B·A</description></item>
 /// <item><term><c>metrics.json</c></term><description>figures, seeds, timings, data and commit; written last, so a run with it is whole</description></item>
-/// <item><term><c>stages/</c></term><description>results of finished stages, by which an interrupted run goes on; may be deleted afterwards</description></item>
+/// <item><term><c>curves.csv</c>, <c>curves.png</c>, <c>samples.txt</c></term><description>how the joint fit went (<see cref="FitHistory"/>)</description></item>
+/// <item><term><c>stages/</c></term><description>results of finished stages and the checkpoint of the joint fit (<see cref="FitCheckpoint"/>), by which an
+/// interrupted run goes on; may be deleted afterwards</description></item>
 /// </list>
-/// Optimizer and RNG state will lie beside the weights when a run can be resumed within a stage.
 /// </summary>
 public sealed class RunFolder
 {
@@ -56,6 +57,9 @@ public sealed class RunFolder
     /// <summary>Path of <c>metrics.json</c>.</summary>
     public string MetricsPath => At("metrics.json");
 
+    /// <summary>Path of the joint fit's checkpoint.</summary>
+    public string CheckpointPath => Stage("fit.checkpoint.safetensors");
+
     /// <summary>Path of a file below <c>stages/</c>.</summary>
     public string Stage(string file) => System.IO.Path.Combine(Path, "stages", file);
 
@@ -83,7 +87,7 @@ public sealed class RunFolder
         tokenizer.Save(TokenizerPath);
         var weights = Weights.Of(model).ToList();
         Weights.Save(ModelPath, weights.Where(w => !IsAdapter(w.Name)));
-        Weights.Save(AdapterPath, weights.Where(w => IsAdapter(w.Name)).Select(w => (AdapterPrefix + w.Name[LanguagePrefix.Length..], w.Value)));
+        Weights.Save(AdapterPath, weights.Where(w => IsAdapter(w.Name)).Select(w => (NameInFile(w.Name), w.Value)));
         WriteText(AdapterConfigPath, new JsonObject
         {
             ["peft_type"] = "LORA",
@@ -102,6 +106,15 @@ public sealed class RunFolder
     /// <summary>Writes <c>metrics.json</c>.</summary>
     /// <exception cref="InputException">The folder cannot be written.</exception>
     public void SaveMetrics(JsonObject metrics) => WriteText(MetricsPath, metrics.ToJsonString(Json));
+
+    /// <summary>Writes curves and sample reports of a joint fit.</summary>
+    /// <exception cref="InputException">The folder cannot be written.</exception>
+    public void SaveHistory(FitHistory history)
+    {
+        WriteText(At("curves.csv"), history.ToCsv());
+        WriteText(At("samples.txt"), history.ToSamples());
+        FitCurves.Write(history, At("curves.png"));
+    }
 
     /// <summary>Reads <c>metrics.json</c>.</summary>
     /// <exception cref="InputException">Missing (the run is not finished) or not JSON.</exception>
@@ -134,7 +147,7 @@ public sealed class RunFolder
             using (var file = SafetensorsFile.Open(ModelPath))
                 Weights.Load(file, weights.Where(w => !IsAdapter(w.Name)));
             using (var file = SafetensorsFile.Open(AdapterPath))
-                Weights.Load(file, weights.Where(w => IsAdapter(w.Name)).Select(w => (AdapterPrefix + w.Name[LanguagePrefix.Length..], w.Value)));
+                Weights.Load(file, weights.Where(w => IsAdapter(w.Name)), NameInFile);
         }
         catch
         {
@@ -145,9 +158,16 @@ public sealed class RunFolder
         return new TrainedRun(config, tokenizer, model, new Prompt(config.Prompt, tokenizer));
     }
 
+    /// <summary>What the joint fit makes: branches, heads and adapters, with their BatchNorm statistics.</summary>
+    internal static IEnumerable<(string Name, TorchSharp.torch.Tensor Value)> Fitted(PcrlModel model) => Weights.Of(model)
+        .Where(w => IsAdapter(w.Name) || w.Name.StartsWith("local_", StringComparison.Ordinal) || w.Name.StartsWith("global_", StringComparison.Ordinal));
+
+    /// <summary>A weight's name in files: PEFT's for adapters, the model's own for the rest.</summary>
+    internal static string NameInFile(string name) => IsAdapter(name) ? AdapterPrefix + name[LanguagePrefix.Length..] : name;
+
     private static bool IsAdapter(string name) => name.Contains(".lora_");
 
-    private static void WriteText(string path, string text) =>
+    internal static void WriteText(string path, string text) =>
         AtomicFile.Write(path, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text + "\n")));
 }
 

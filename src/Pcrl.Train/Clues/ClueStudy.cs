@@ -83,12 +83,15 @@ public sealed partial record ClueDataset(IReadOnlyList<string> Ids, Func<int, in
         }
         if (entries.Length == 0)
             throw new InputException(file, "names no studies");
-        if (entries.Any(e => e?.Id is null || e.Study is null || e.Findings is null || !SafeId().IsMatch(e.Id)))
+        if (entries.Any(e => e?.Id is null || e.Study is null || e.Findings is null || !IsSafeId(e.Id)))
             throw new InputException(file, "has a study without id, study and findings, or with an id that is no file name");
         if (entries.GroupBy(e => e.Id).FirstOrDefault(g => g.Count() > 1) is { } twice)
             throw new InputException(file, $"names study {twice.Key} twice");
         return entries;
     }
+
+    /// <summary>Whether an id may become a file name.</summary>
+    internal static bool IsSafeId(string id) => SafeId().IsMatch(id);
 
     [GeneratedRegex(@"^[A-Za-z0-9_][A-Za-z0-9._-]{0,100}$")]
     private static partial Regex SafeId();

@@ -24,7 +24,28 @@ public sealed record ClueEntity(string Entity, string Text, int Slice, int Mask,
 /// <param name="Slice">Index 0 to 23.</param>
 /// <param name="Mask">Union of the entities' masks.</param>
 /// <param name="Text">Their clauses, each once, joined by ；</param>
-public sealed record SliceClue(int Slice, RunLengthMask Mask, string Text);
+public sealed record SliceClue(int Slice, RunLengthMask Mask, string Text)
+{
+    /// <summary>Merges the entities of each slice, caudal to cranial.</summary>
+    /// <param name="entities">Slice, row-major mask [side, side] and clauses of each entity.</param>
+    /// <param name="side">Side of the masks.</param>
+    internal static IReadOnlyList<SliceClue> Merge(IEnumerable<(int Slice, bool[] Mask, string Text)> entities, int side)
+    {
+        var slices = new List<SliceClue>();
+        foreach (var group in entities.GroupBy(e => e.Slice).OrderBy(g => g.Key))
+        {
+            var union = new bool[side * side];
+            foreach (var (_, mask, _) in group)
+            {
+                for (int i = 0; i < union.Length; i++)
+                    union[i] |= mask[i];
+            }
+            string text = string.Join('；', group.SelectMany(e => e.Text.Split('；')).Distinct());
+            slices.Add(new SliceClue(group.Key, RunLengthMask.Encode(union, side, side), text));
+        }
+        return slices;
+    }
+}
 
 /// <summary>Everything that training needs of a study besides its pictures; one JSON file on disk.</summary>
 public sealed record StudyClues
@@ -63,23 +84,8 @@ public sealed record StudyClues
     public RunLengthMask Mask(int slice, int index) => RunLengthMask.Parse(Galleries[slice][index].Runs, ImageSize, ImageSize);
 
     /// <summary>The slices with at least one entity (N_d of them), caudal to cranial.</summary>
-    public IReadOnlyList<SliceClue> Slices()
-    {
-        var slices = new List<SliceClue>();
-        foreach (var group in Entities.Where(e => e.Slice >= 0).GroupBy(e => e.Slice).OrderBy(g => g.Key))
-        {
-            var union = new bool[ImageSize * ImageSize];
-            foreach (var entity in group)
-            {
-                bool[] mask = Mask(entity.Slice, entity.Mask).Decode();
-                for (int i = 0; i < union.Length; i++)
-                    union[i] |= mask[i];
-            }
-            string text = string.Join('；', group.SelectMany(e => e.Text.Split('；')).Distinct());
-            slices.Add(new SliceClue(group.Key, RunLengthMask.Encode(union, ImageSize, ImageSize), text));
-        }
-        return slices;
-    }
+    public IReadOnlyList<SliceClue> Slices() => SliceClue.Merge(
+        Entities.Where(e => e.Slice >= 0).Select(e => (e.Slice, Mask(e.Slice, e.Mask).Decode(), e.Text)), ImageSize);
 
     /// <summary>Writes the file, whole or not at all.</summary>
     /// <exception cref="InputException">It cannot be written.</exception>

@@ -17,6 +17,9 @@ internal static class PhantomText
         [BrainRegion.Convexity] = "额颞顶部", [BrainRegion.None] = "",
     };
 
+    /// <summary>How a region is called; empty for none.</summary>
+    public static string NameOf(BrainRegion region) => Names[region];
+
     public static string Compose(PhantomTruth truth, PhantomRandom random)
     {
         FindingFacts facts = truth.Facts;

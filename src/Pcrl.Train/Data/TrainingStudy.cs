@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Threading.Channels;
 using Pcrl.Runtime.Studies;
+using Pcrl.Train.Clues;
 using Pcrl.Train.Fitting;
 
 namespace Pcrl.Train.Data;
@@ -15,6 +16,9 @@ namespace Pcrl.Train.Data;
 public sealed record TrainingStudy(
     ulong Seed, byte[] Slices, byte[] Labels, SliceRaster? Raster, IReadOnlyList<string> Findings, IReadOnlyList<string> KeyPhrases)
 {
+    /// <summary>Clues that were prepared for the study; null: they follow from <see cref="Raster"/> where there is one, else there are none.</summary>
+    public IReadOnlyList<SliceClue>? Clues { get; init; }
+
     /// <summary>A label that nobody has given; it counts in no loss.</summary>
     public const byte Unknown = 255;
 

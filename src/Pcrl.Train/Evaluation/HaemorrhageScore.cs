@@ -28,11 +28,10 @@ public sealed record HaemorrhageCase(string Patient, int Fold, bool Bleeding, do
     internal static List<HaemorrhageCase> Measure(
         TrainedRun run, IReadOnlyList<RealScan> scans, int fold, FeatureCache features, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
-        int maximum = PhantomScore.MaximumTokens(run);
-        var reports = ReportStage.Write(run.Model, run.Prompt, run.Tokenizer, features, maximum, progress, cancellation);
+        var reports = ReportWriter.Write(run, features, progress, cancellation);
         using var nothing = no_grad();
         return [.. scans.Select((scan, i) => new HaemorrhageCase(
-            scan.Patient, fold, scan.Bleeding, ProbabilityOfBlood(run, features, i), reports[i], run.Tokenizer.Encode(reports[i]).Count < maximum - 2))];
+            scan.Patient, fold, scan.Bleeding, ProbabilityOfBlood(run, features, i), reports[i], run.Tokenizer.Encode(reports[i]).Count < ReportWriter.MaximumTokens(run) - 2))];
     }
 
     private static double ProbabilityOfBlood(TrainedRun run, FeatureCache features, int scan)

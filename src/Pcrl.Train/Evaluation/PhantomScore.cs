@@ -7,13 +7,15 @@ using Pcrl.Train.Torch;
 
 namespace Pcrl.Train.Evaluation;
 
-/// <summary>How a model does on phantoms it has not seen, beside a baseline that prints the most frequent report for all of them.</summary>
-/// <param name="Model">The model, greedy.</param>
-/// <param name="Baseline">The most frequent report.</param>
+/// <summary>How a model does on studies it has not seen, beside a baseline that prints the most frequent report for all of them.</summary>
+/// <param name="Model">The facts of its greedy reports.</param>
+/// <param name="Baseline">Those of the most frequent report.</param>
+/// <param name="Scores">The paper's metrics of its reports.</param>
 /// <param name="Reports">What the model wrote, study by study, beside the truth.</param>
-public sealed record PhantomScore(FindingScore Model, FindingScore Baseline, IReadOnlyList<(string Reference, string Generated)> Reports)
+public sealed record PhantomScore(
+    FindingScore Model, FindingScore Baseline, ReportScore Scores, IReadOnlyList<(string Reference, string Generated)> Reports)
 {
-    /// <summary>Measures.</summary>
+    /// <summary>Measures a run on phantoms.</summary>
     /// <param name="run">The model.</param>
     /// <param name="count">Phantoms.</param>
     /// <param name="firstSeed">Seed of the first; they must not be training seeds.</param>
@@ -29,22 +31,24 @@ public sealed record PhantomScore(FindingScore Model, FindingScore Baseline, IRe
         using var workers = new Workers(config.Threads);
         workers.Seed(config.Seed);
         using var features = FeatureCache.Compute(run.Model, studies, config.SliceCount, workers, progress, cancellation);
-        var reports = ReportStage.Write(run.Model, run.Prompt, run.Tokenizer, features, MaximumTokens(run), progress, cancellation);
-        var references = studies.Select(s => s.Findings[0]).ToList();
-        string frequent = FindingScore.MostFrequent(references);
-        var pairs = references.Zip(reports).ToList();
-        return new PhantomScore(FindingScore.Of(pairs), FindingScore.Of([.. references.Select(r => (r, frequent))]), pairs);
+        return Of([.. studies.Select(s => s.Findings[0])], ReportWriter.Write(run, features, progress, cancellation), cancellation);
     }
 
-    /// <summary>What the context leaves for the findings.</summary>
-    internal static int MaximumTokens(TrainedRun run) =>
-        run.Config.ContextLength - run.Prompt.TokenCount - run.Config.Visual.TokenCount(run.Config.SliceCount);
+    /// <summary>Scores reports.</summary>
+    public static PhantomScore Of(IReadOnlyList<string> references, IReadOnlyList<string> reports, CancellationToken cancellation)
+    {
+        string frequent = FindingScore.MostFrequent(references);
+        var pairs = references.Zip(reports).ToList();
+        return new PhantomScore(
+            FindingScore.Of(pairs), FindingScore.Of([.. references.Select(r => (r, frequent))]), ReportScore.Of(references, reports, cancellation), pairs);
+    }
 
-    /// <summary>Both scores as JSON.</summary>
+    /// <summary>All scores as JSON.</summary>
     public JsonObject ToJson() => new()
     {
         ["model"] = JsonSerializer.SerializeToNode(Model, Options),
         ["baseline"] = JsonSerializer.SerializeToNode(Baseline, Options),
+        ["scores"] = JsonSerializer.SerializeToNode(Scores, Options),
     };
 
     private static readonly JsonSerializerOptions Options = new()

@@ -7,93 +7,179 @@ using static TorchSharp.torch;
 namespace Pcrl.Train.Fitting;
 
 /// <summary>
-/// The one optimisation loop: AdamW, warm-up and cosine, clipped gradients, a dispose scope per step. Each worker has a replica of what is trained and
-/// takes its share of the batch; the gradients are averaged into the first replica, whose values the others then take over.
+/// The one optimisation loop: AdamW, a schedule of the learning rate, accumulated and clipped gradients, a dispose scope per pass. Each worker has a replica of
+/// what is trained and takes its share of the batch; the gradients are averaged into the first replica, whose values the others then take over.
 /// </summary>
-internal static class FitLoop
+internal sealed class FitLoop : IDisposable
 {
-    /// <summary>Takes <see cref="FitConfig.Steps"/> steps.</summary>
+    private readonly string _stage;
+    private readonly FitConfig _fit;
+    private readonly Workers _workers;
+    private readonly IReadOnlyList<IReadOnlyList<Parameter>> _replicas;
+    private readonly Func<int, long, Tensor> _loss;
+    private readonly AdamW _optimizer;
+
     /// <param name="stage">Name for the progress.</param>
     /// <param name="fit">Settings.</param>
     /// <param name="workers">Who computes.</param>
     /// <param name="replicas">What is trained, once per worker in the same order; everything else keeps its value.</param>
-    /// <param name="loss">The loss of a worker's share of the next step.</param>
-    /// <param name="progress">Told after every step.</param>
-    /// <param name="cancellation">Looked at before every step.</param>
-    /// <returns>Mean loss of the last tenth of the steps.</returns>
+    /// <param name="loss">The loss of a worker's share of a batch; batches are numbered through the whole fit.</param>
+    public FitLoop(
+        string stage, FitConfig fit, Workers workers, IReadOnlyList<IReadOnlyList<Parameter>> replicas, Func<int, long, Tensor> loss)
+    {
+        (_stage, _fit, _workers, _replicas, _loss) = (stage, fit, workers, replicas, loss);
+        _optimizer = optim.AdamW(replicas[0], fit.LearningRate, weight_decay: fit.WeightDecay);
+        Rate = step => Cosine(step, fit);
+    }
+
+    /// <summary>Share of the highest learning rate at a step; warm-up and cosine unless set.</summary>
+    public Func<int, double> Rate { get; init; }
+
+    /// <summary>Steps taken.</summary>
+    public int Step { get; private set; }
+
+    /// <summary>Learning rate of the last step.</summary>
+    public double LearningRate { get; private set; }
+
+    /// <summary>Loss of the last step.</summary>
+    public double Loss { get; private set; }
+
+    /// <summary>Running mean of the loss.</summary>
+    public double Smooth { get; private set; }
+
+    /// <summary>Mean loss of the last tenth of the steps, once these are taken.</summary>
+    public double Tail { get; private set; }
+
+    /// <summary>What the progress tells besides the loss.</summary>
+    public Func<string>? Detail { get; init; }
+
+    /// <summary>Takes <see cref="FitConfig.Steps"/> steps.</summary>
+    /// <returns><see cref="Tail"/>.</returns>
     public static double Run(
         string stage, FitConfig fit, Workers workers, IReadOnlyList<IReadOnlyList<Parameter>> replicas, Func<int, Tensor> loss,
         IProgress<StageProgress> progress, CancellationToken cancellation)
     {
-        var master = replicas[0];
-        using var optimizer = optim.AdamW(master, fit.LearningRate, weight_decay: fit.WeightDecay);
+        using var loop = new FitLoop(stage, fit, workers, replicas, (worker, _) => loss(worker));
+        loop.Run(null, progress, cancellation);
+        return loop.Tail;
+    }
+
+    /// <summary>Takes the steps that are left.</summary>
+    /// <param name="goOn">Called after every step; false ends the fit.</param>
+    /// <param name="progress">Told after every step.</param>
+    /// <param name="cancellation">Looked at before every step.</param>
+    public void Run(Func<bool>? goOn, IProgress<StageProgress> progress, CancellationToken cancellation)
+    {
         var clock = Stopwatch.StartNew();
-        var losses = new double[workers.Count];
-        double smooth = 0, tail = 0;
-        int tailSteps = Math.Max(1, fit.Steps / 10);
-        for (int step = 0; step < fit.Steps; step++)
+        int first = Step, tailSteps = Math.Max(1, _fit.Steps / 10);
+        while (Step < _fit.Steps)
         {
             cancellation.ThrowIfCancellationRequested();
-            workers.Run(worker =>
+            Loss = Backward();
+            if (!double.IsFinite(Loss))
+                throw new InvalidOperationException($"the loss of stage {_stage} is {Loss} at step {Step}");
+            using (NewDisposeScope())
+            {
+                LearningRate = _fit.LearningRate * Rate(Step);
+                foreach (var group in _optimizer.ParamGroups)
+                    group.LearningRate = LearningRate;
+                AverageGradients();
+                nn.utils.clip_grad_norm_(_replicas[0], _fit.ClipNorm);
+                _optimizer.step();
+                TakeOver();
+            }
+            Smooth = Step == 0 ? Loss : Smooth + 0.05 * (Loss - Smooth);
+            Tail += Step >= _fit.Steps - tailSteps ? Loss / tailSteps : 0;
+            Step++;
+            progress.Report(new StageProgress(_stage, Step, _fit.Steps, "steps", clock.Elapsed, Smooth) { First = first, Detail = Detail?.Invoke() });
+            if (goOn?.Invoke() == false)
+                return;
+        }
+    }
+
+    /// <summary>The gradients of a step in every replica; returns the mean loss.</summary>
+    private double Backward()
+    {
+        var losses = new double[_workers.Count];
+        _workers.Run(worker =>
+        {
+            foreach (var parameter in _replicas[worker])
+                parameter.grad?.zero_();
+            for (int part = 0; part < _fit.Accumulate; part++)
             {
                 using var scope = NewDisposeScope();
-                foreach (var parameter in replicas[worker])
-                    parameter.grad?.zero_();
-                var value = loss(worker);
+                var value = _loss(worker, (long)Step * _fit.Accumulate + part);
+                if (_fit.Accumulate > 1)
+                    value = value / _fit.Accumulate;
                 value.backward();
-                losses[worker] = value.item<float>();
-            });
-            double now = losses.Average();
-            if (!double.IsFinite(now))
-                throw new InvalidOperationException($"the loss of stage {stage} is {now} at step {step}");
-
-            using var scope = NewDisposeScope();
-            foreach (var group in optimizer.ParamGroups)
-                group.LearningRate = fit.LearningRate * Schedule(step, fit);
-            AverageGradients(replicas);
-            nn.utils.clip_grad_norm_(master, fit.ClipNorm);
-            optimizer.step();
-            TakeOver(replicas);
-
-            smooth = step == 0 ? now : smooth + 0.05 * (now - smooth);
-            tail += step >= fit.Steps - tailSteps ? now / tailSteps : 0;
-            progress.Report(new StageProgress(stage, step + 1, fit.Steps, "steps", clock.Elapsed, smooth));
-        }
-        return tail;
+                losses[worker] += value.item<float>();
+            }
+        });
+        return losses.Average();
     }
 
-    private static void AverageGradients(IReadOnlyList<IReadOnlyList<Parameter>> replicas)
+    private void AverageGradients()
     {
-        if (replicas.Count == 1)
+        if (_replicas.Count == 1)
             return;
         using var nothing = no_grad();
-        for (int i = 0; i < replicas[0].Count; i++)
+        for (int i = 0; i < _replicas[0].Count; i++)
         {
-            if (replicas[0][i].grad is not { } sum)
+            // A worker whose share has nothing for a loss (no slice with an entity) leaves no gradient there; it counts as zero.
+            if (_replicas.All(r => r[i].grad is null))
                 continue;
-            foreach (var other in replicas.Skip(1))
-                sum.add_(other[i].grad!);
-            sum.div_(replicas.Count);
+            var sum = _replicas[0][i].grad ?? (_replicas[0][i].grad = zeros_like(_replicas[0][i]));
+            foreach (var replica in _replicas.Skip(1))
+            {
+                if (replica[i].grad is { } other)
+                    sum.add_(other);
+            }
+            sum.div_(_replicas.Count);
         }
     }
 
-    private static void TakeOver(IReadOnlyList<IReadOnlyList<Parameter>> replicas)
+    private void TakeOver()
     {
         using var nothing = no_grad();
-        foreach (var other in replicas.Skip(1))
+        foreach (var other in _replicas.Skip(1))
         {
             for (int i = 0; i < other.Count; i++)
-                other[i].copy_(replicas[0][i]);
+                other[i].copy_(_replicas[0][i]);
         }
     }
 
-    /// <summary>Share of the highest learning rate at a step.</summary>
-    private static double Schedule(int step, FitConfig fit)
+    /// <summary>What the optimizer remembers of every parameter, in the order of the first replica.</summary>
+    public IReadOnlyList<AdamW.State> Moments => [.. _optimizer.state_dict().State.Cast<AdamW.State>()];
+
+    /// <summary>Goes on where another loop was: after its parameters and <see cref="Moments"/> were filled in.</summary>
+    /// <param name="step">Its <see cref="Step"/>.</param>
+    /// <param name="smooth">Its <see cref="Smooth"/>.</param>
+    /// <param name="tail">Its <see cref="Tail"/>.</param>
+    public void Resume(int step, double smooth, double tail)
+    {
+        (Step, Smooth, Tail) = (step, smooth, tail);
+        using (no_grad())
+        {
+            // What has had a gradient keeps one from then on, if only of zeros, and so moves on with its momentum.
+            foreach (var (parameter, moments) in _replicas[0].Zip(Moments))
+            {
+                if (moments.step > 0)
+                    parameter.grad = zeros_like(parameter);
+            }
+        }
+        TakeOver();
+    }
+
+    /// <summary>Linear warm-up, then a cosine to zero.</summary>
+    public static double Cosine(int step, FitConfig fit)
     {
         double warm = Math.Max(1, fit.WarmUp * fit.Steps);
         return step < warm ? (step + 1) / warm : 0.5 * (1 + Math.Cos(Math.PI * (step - warm) / Math.Max(1, fit.Steps - warm)));
     }
 
-    /// <summary>How many samples of a step a worker takes.</summary>
+    /// <summary>How many samples of a batch a worker takes.</summary>
     public static int Share(FitConfig fit, Workers workers) => Math.Max(1, fit.Batch / workers.Count);
+
+    /// <inheritdoc/>
+    public void Dispose() => _optimizer.Dispose();
 }

@@ -6,7 +6,10 @@ using System.Text.Json.Serialization;
 using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Vision;
+using Pcrl.Train.Data;
+using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
+using Pcrl.Train.Models.Clip;
 using Pcrl.Train.Text;
 
 namespace Pcrl.Train.Fitting;
@@ -17,11 +20,17 @@ public sealed record PhantomConfig
     /// <summary>Studies to learn from.</summary>
     public int Training { get; init; } = 2000;
 
+    /// <summary>Studies to look at after every epoch of the joint fit; 0: none.</summary>
+    public int Validation { get; init; }
+
     /// <summary>Studies to measure on; their seeds are never trained on.</summary>
     public int HeldOut { get; init; } = 300;
 
     /// <summary>Seed of the first training study; the others follow by counting.</summary>
     public ulong TrainingSeed { get; init; } = 1_000_000;
+
+    /// <summary>Seed of the first validation study.</summary>
+    public ulong ValidationSeed { get; init; } = 890_000_000;
 
     /// <summary>Seed of the first held-out study.</summary>
     public ulong HeldOutSeed { get; init; } = 900_000_000;
@@ -36,14 +45,17 @@ public sealed record PhantomConfig
     public int Wordings { get; init; } = 4;
 }
 
-/// <summary>One optimisation: AdamW, linear warm-up, then a cosine to zero.</summary>
+/// <summary>One optimisation with AdamW.</summary>
 public record FitConfig
 {
     /// <summary>Optimizer steps.</summary>
     public int Steps { get; init; } = 500;
 
-    /// <summary>Samples of one step: slices for the trunk, texts or studies for the rest.</summary>
+    /// <summary>Samples of one batch: slices for the trunk, texts or studies for the rest.</summary>
     public int Batch { get; init; } = 16;
+
+    /// <summary>Batches whose gradients are averaged for one step.</summary>
+    public int Accumulate { get; init; } = 1;
 
     /// <summary>Highest learning rate.</summary>
     public double LearningRate { get; init; } = 1e-3;
@@ -66,7 +78,7 @@ public record TrunkFitConfig : FitConfig
     /// </summary>
     public bool Bfloat16 { get; init; }
 
-    /// <summary>How far slices are turned, moved, rewindowed and made noisy before the trunk sees them; 0: not at all (see <see cref="Data.SliceAugmentation"/>).</summary>
+    /// <summary>How far slices are turned, moved, rewindowed and made noisy before the trunk sees them; 0: not at all (see <see cref="SliceAugmentation"/>).</summary>
     public float Augmentation { get; init; } = 1;
 
     /// <summary>Teach where on the slices of phantoms lesions and organs are, beside what a slice shows.</summary>
@@ -101,8 +113,14 @@ public sealed record RunConfig
     /// <summary>Threads; another number gives another model of the same quality.</summary>
     public int Threads { get; init; } = 2;
 
-    /// <summary>Data.</summary>
+    /// <summary>Studies of the joint fit.</summary>
+    public DataConfig Data { get; init; } = new();
+
+    /// <summary>Phantoms.</summary>
     public PhantomConfig Phantoms { get; init; } = new();
+
+    /// <summary>Weights that are brought along; what is not is trained on phantoms.</summary>
+    public PretrainedConfig Pretrained { get; init; } = new();
 
     /// <summary>Tokenizer.</summary>
     public TokenizerConfig Tokenizer { get; init; } = new();
@@ -123,6 +141,12 @@ public sealed record RunConfig
     /// <summary>Adapters.</summary>
     public LoraConfig Lora { get; init; } = new();
 
+    /// <summary>What the branches and adapters are trained on.</summary>
+    public LossConfig Loss { get; init; } = LossConfig.ReportOnly;
+
+    /// <summary>Text encoder of ablation (e), used where <c>loss.text_encoder</c> is <c>bert</c>.</summary>
+    public BertConfig Bert { get; init; } = new();
+
     /// <summary>Teaching the trunk the slice labels.</summary>
     public TrunkFitConfig TrunkFit { get; init; } = new();
 
@@ -132,8 +156,8 @@ public sealed record RunConfig
     /// <summary>Teaching the LLM to write findings from words.</summary>
     public FitConfig LanguageFit { get; init; } = new();
 
-    /// <summary>Training branches and adapters on L_g.</summary>
-    public FitConfig ReportFit { get; init; } = new();
+    /// <summary>Training branches and adapters on reports and clues.</summary>
+    public JointFitConfig JointFit { get; init; } = new();
 
     /// <summary>Slices of a study (8 layers of 3).</summary>
     [JsonIgnore]
@@ -141,7 +165,31 @@ public sealed record RunConfig
 
     /// <summary>The model's shape for a tokenizer.</summary>
     public ModelShape Shape(TokenizerData tokenizer) => new(
-        Visual with { TokenWidth = Language.HiddenSize }, Language with { VocabSize = tokenizer.Count }, Lora);
+        Visual with { TokenWidth = Language.HiddenSize }, Language with { VocabSize = tokenizer.Count }, Lora, Loss.TextEncoder == "bert" ? Bert : null);
+
+    /// <summary>What cannot go together, or null.</summary>
+    private string? Problem()
+    {
+        var llm = Language;
+        return Loss.Problem() is { } loss ? $"loss: {loss}"
+            : JointFit.Problem() is { } fit ? $"joint_fit: {fit}"
+            : Data.Problem() is { } data ? $"data: {data}"
+            : Threads is < 1 or > 256 ? $"threads is {Threads}, not in 1..256"
+            : !(Phantoms.Difficulty is >= 0 and <= 1) ? $"phantoms.difficulty is {Phantoms.Difficulty}, not in 0..1"
+            : Phantoms.ImageSize is < 32 or > 1024 ? $"phantoms.image_size is {Phantoms.ImageSize}, not in 32..1024"
+            : Phantoms.Training < 1 || Phantoms.HeldOut < 1 || Phantoms.Wordings < 1 || Phantoms.Validation < 0 ? "phantoms: training, held_out and wordings must be at least 1"
+            : new[] { TrunkFit, LanguageFit, JointFit }.Any(f => f.Steps < 1 || f.Batch < 1 || f.Accumulate < 1) ? "steps, batch and accumulate of every fit must be at least 1"
+            : llm.HiddenSize % llm.NumAttentionHeads != 0 || llm.NumAttentionHeads % llm.NumKeyValueHeads != 0
+                ? "language: the heads must divide hidden_size, and the key-value heads the heads"
+            : Loss.Segmentation > 0 && Visual.Grid % 2 != 0 ? $"visual.grid is {Visual.Grid}: L_seg needs an even one"
+            : Loss.Theme > 0 && JointFit.Batch < 2 * Threads ? $"joint_fit.batch is {JointFit.Batch}: L_CLt compares studies, so each of {Threads} threads needs two"
+            : Loss is { TextEncoder: "bert", Entity: 0, Theme: 0 } ? "loss.text_encoder is bert, but neither entity nor theme is aligned"
+            : JointFit.Patience > 0 && Data.Source == "phantoms" && Phantoms.Validation == 0 ? "joint_fit.patience needs phantoms.validation"
+            : ContextLength <= Visual.TokenCount(SliceCount) ? $"context_length is {ContextLength}, no more than there are visual tokens"
+            : null;
+    }
+
+    private static readonly JsonDocumentOptions Comments = new() { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true };
 
     private static readonly JsonSerializerOptions Options = new()
     {
@@ -155,20 +203,15 @@ public sealed record RunConfig
     };
 
     /// <summary>Reads a configuration and applies overrides.</summary>
-    /// <param name="path">The JSON file.</param>
+    /// <param name="path">The JSON file. Its key <c>base</c> names another one, relative to it, whose values it replaces key by key.</param>
     /// <param name="overrides"><c>key=value</c> with dotted keys, as in <c>trunk_fit.steps=100</c>; values are JSON, or text where that fails.</param>
-    /// <exception cref="InputException">Unreadable, an unknown key, or a value of the wrong kind.</exception>
+    /// <exception cref="InputException">Unreadable, an unknown key, a value of the wrong kind, or values that cannot go together.</exception>
     public static RunConfig Load(string path, IEnumerable<string> overrides)
     {
         RunConfig config;
         try
         {
-            config = JsonSerializer.Deserialize<RunConfig>(File.ReadAllBytes(path), Options)
-                ?? throw new InputException(path, "holds no configuration");
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            config = Read(path, 0).Deserialize<RunConfig>(Options)!;
         }
         catch (JsonException e)
         {
@@ -176,7 +219,43 @@ public sealed record RunConfig
         }
         foreach (string assignment in overrides)
             config = config.With(assignment);
-        return config;
+        return config.Problem() is { } problem ? throw new InputException(path, problem) : config;
+    }
+
+    /// <summary>A file's keys over those of its base.</summary>
+    private static JsonObject Read(string path, int depth)
+    {
+        const int deepest = 8;
+        try
+        {
+            var own = JsonNode.Parse(File.ReadAllBytes(path), documentOptions: Comments) as JsonObject ?? throw new InputException(path, "is not a configuration");
+            if (!own.Remove("base", out var name))
+                return own;
+            if (name?.GetValueKind() != JsonValueKind.String || depth == deepest)
+                throw new InputException(path, "is not a configuration (base must name a file, and bases cannot go round in circles)");
+            var merged = Read(Path.Combine(Path.GetDirectoryName(path)!, name.GetValue<string>()), depth + 1);
+            Replace(merged, own);
+            return merged;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(path, $"cannot be read ({e.Message})", e);
+        }
+        catch (Exception e) when (e is JsonException or ArgumentException) // the latter for a key that comes twice
+        {
+            throw new InputException(path, $"is not a configuration ({FirstLine(e)})", e);
+        }
+    }
+
+    private static void Replace(JsonObject into, JsonObject values)
+    {
+        foreach (var (key, value) in values.ToList())
+        {
+            if (value is JsonObject inner && into[key] is JsonObject outer)
+                Replace(outer, inner);
+            else
+                into[key] = value?.DeepClone();
+        }
     }
 
     /// <summary>This configuration with one value replaced.</summary>

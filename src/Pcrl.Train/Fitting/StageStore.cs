@@ -24,6 +24,9 @@ internal sealed class StageStore(RunFolder folder, Action begin)
     private readonly JsonObject _records = [];
     private string _chain = $"recipe {Recipe}";
 
+    /// <summary>Key of the stage at hand.</summary>
+    public string Key => _chain;
+
     /// <summary>Seconds and figures of every stage so far.</summary>
     public JsonObject Records => _records;
 

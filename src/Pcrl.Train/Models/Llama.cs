@@ -40,6 +40,15 @@ public sealed class Llama : Module
     /// <param name="cache">Keys and values of the positions before; the new ones are added. Null: positions start at 0.</param>
     public Tensor Hidden(Tensor embeddings, KeyValueCache? cache = null) => model.Hidden(embeddings, cache);
 
+    /// <summary>Final hidden states of packed sequences, each as if it stood alone: [rows · width, D].</summary>
+    /// <param name="rows">The sequences.</param>
+    /// <param name="visual">Their visual tokens, as <see cref="PackedRows.Embeddings"/> takes them.</param>
+    public Tensor Hidden(PackedRows rows, Tensor? visual)
+    {
+        using var scope = NewDisposeScope();
+        return model.Hidden(rows.Embeddings(this, visual), rows).flatten(0, 1).MoveToOuterDisposeScope();
+    }
+
     /// <summary>Next-token logits of hidden states: […, D] → […, V].</summary>
     public Tensor Logits(Tensor hidden) => lm_head.forward(hidden);
 }
@@ -102,8 +111,24 @@ internal sealed class LlamaTrunk : Module
     {
         using var scope = NewDisposeScope();
         var (cos, sin) = RotaryEmbedding.Tables(cache?.Length ?? 0, x.shape[1], _config.HeadSize, _config.RopeTheta);
+        return Hidden(x, new AttentionOrder(cos, sin, null), cache).MoveToOuterDisposeScope();
+    }
+
+    public Tensor Hidden(Tensor x, PackedRows rows)
+    {
+        using var scope = NewDisposeScope();
+        if (rows.Layout() is not var (positions, mask))
+            return Hidden(x, cache: null).MoveToOuterDisposeScope();
+        var (cos, sin) = RotaryEmbedding.Tables(0, x.shape[1], _config.HeadSize, _config.RopeTheta);
+        Tensor Of(Tensor table) => table.index_select(0, positions.flatten()).view(rows.Rows, 1, rows.Width, -1);
+        return Hidden(x, new AttentionOrder(Of(cos), Of(sin), mask), null).MoveToOuterDisposeScope();
+    }
+
+    private Tensor Hidden(Tensor x, AttentionOrder order, KeyValueCache? cache)
+    {
+        using var scope = NewDisposeScope();
         foreach (var layer in layers)
-            x = layer.Forward(x, cos, sin, cache);
+            x = layer.Forward(x, order, cache);
         return norm.forward(x).MoveToOuterDisposeScope();
     }
 }

@@ -6,6 +6,12 @@ using static TorchSharp.torch.nn;
 
 namespace Pcrl.Train.Models;
 
+/// <summary>What attention knows of positions.</summary>
+/// <param name="Cos">Rotary table, [T, head] or [B, 1, T, head].</param>
+/// <param name="Sin">Likewise.</param>
+/// <param name="Mask">True where a query (third axis) sees a key: [B, 1, T, T]; null for the plain causal order.</param>
+internal readonly record struct AttentionOrder(Tensor Cos, Tensor Sin, Tensor? Mask);
+
 /// <summary>One decoder layer: attention and feed-forward block, each behind a norm and inside a residual.</summary>
 internal sealed class LlamaLayer : Module
 {
@@ -24,10 +30,10 @@ internal sealed class LlamaLayer : Module
     }
 
     /// <summary>[B, T, D] → [B, T, D].</summary>
-    public Tensor Forward(Tensor x, Tensor cos, Tensor sin, KeyValueCache? cache)
+    public Tensor Forward(Tensor x, AttentionOrder order, KeyValueCache? cache)
     {
         using var scope = NewDisposeScope();
-        x = x + self_attn.Forward(input_layernorm.forward(x), cos, sin, cache);
+        x = x + self_attn.Forward(input_layernorm.forward(x), order, cache);
         return (x + mlp.forward(post_attention_layernorm.forward(x))).MoveToOuterDisposeScope();
     }
 
@@ -55,14 +61,14 @@ internal sealed class LlamaAttention : Module
         RegisterComponents();
     }
 
-    public Tensor Forward(Tensor x, Tensor cos, Tensor sin, KeyValueCache? cache)
+    public Tensor Forward(Tensor x, AttentionOrder order, KeyValueCache? cache)
     {
         using var scope = NewDisposeScope();
         long batch = x.shape[0], length = x.shape[1];
         Tensor Heads(LoraLinear projection, int heads) =>
             projection.forward(x).view(batch, length, heads, _config.HeadSize).transpose(1, 2); // [B, heads, T, head]
-        var queries = RotaryEmbedding.Rotate(Heads(q_proj, _config.NumAttentionHeads), cos, sin);
-        var keys = RotaryEmbedding.Rotate(Heads(k_proj, _config.NumKeyValueHeads), cos, sin);
+        var queries = RotaryEmbedding.Rotate(Heads(q_proj, _config.NumAttentionHeads), order.Cos, order.Sin);
+        var keys = RotaryEmbedding.Rotate(Heads(k_proj, _config.NumKeyValueHeads), order.Cos, order.Sin);
         var values = Heads(v_proj, _config.NumKeyValueHeads);
         bool continued = cache?.Length > 0 && length == 1;
         if (cache is not null)
@@ -73,7 +79,8 @@ internal sealed class LlamaAttention : Module
         }
         int group = _config.NumAttentionHeads / _config.NumKeyValueHeads;
         var attended = functional.scaled_dot_product_attention(
-            queries, Repeat(keys, group), Repeat(values, group), is_casual: !continued); // [B, heads, T, head]
+            queries, Repeat(keys, group), Repeat(values, group), order.Mask?.expand(-1, _config.NumAttentionHeads, -1, -1),
+            is_casual: order.Mask is null && !continued); // [B, heads, T, head]
         attended = attended.transpose(1, 2).reshape(batch, length, _config.HiddenSize);
         return o_proj.forward(attended).MoveToOuterDisposeScope();
     }

@@ -1,7 +1,10 @@
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Losses;
+using Pcrl.Train.Models.Clip;
 using TorchSharp;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
 
@@ -11,24 +14,49 @@ namespace Pcrl.Train.Models;
 /// <param name="Visual">The visual path; its token width is the LLM's hidden size.</param>
 /// <param name="Language">The LLM.</param>
 /// <param name="Lora">Its adapters.</param>
-public sealed record ModelShape(VisualConfig Visual, LlmConfig Language, LoraConfig Lora);
+/// <param name="Bert">The frozen text encoder of ablation (e); null where the LLM reads the clues.</param>
+public sealed record ModelShape(VisualConfig Visual, LlmConfig Language, LoraConfig Lora, BertConfig? Bert = null)
+{
+    /// <summary>Width of the space in which pictures and texts are compared: an eighth of the LLM's, 512 at full size.</summary>
+    public int AlignmentWidth => Language.HiddenSize / 8;
+}
 
 /// <summary>What the frozen trunk makes of slices: all that the trained branches see of them.</summary>
 /// <param name="Pooled">P, global average pool: [N, C].</param>
 /// <param name="Grid">G, adaptive average pool: [N, C, grid, grid].</param>
 public readonly record struct SliceFeatures(Tensor Pooled, Tensor Grid);
 
+/// <summary>What the two branches make of slices.</summary>
+/// <param name="Map">V of the local branch, [N, C, g/2, g/2]; null where it was not computed.</param>
+/// <param name="Local">Its tokens, [N, D]; likewise.</param>
+/// <param name="Global">Tokens of the global branch, [N, D].</param>
+public readonly record struct VisualEncoding(Tensor? Map, Tensor? Local, Tensor Global);
+
+/// <summary>Takes a picture's and a text's representation into one space.</summary>
+/// <param name="Visual">[N, D] → [N, D/8].</param>
+/// <param name="Text">[N, width of the text encoder] → [N, D/8].</param>
+/// <param name="LogitScale">Learned ln(1/τ), a scalar.</param>
+public readonly record struct AlignmentHeads(Module<Tensor, Tensor> Visual, Module<Tensor, Tensor> Text, Parameter LogitScale);
+
 /// <summary>
-/// The whole model, wired here and nowhere else: slices → trunk → local and global branch → visual tokens → LLM. Parameter names are the authors'
-/// (<c>trunk.*</c>, <c>local_res.*</c>, <c>local_visual_projector.*</c>, <c>global_visual_projector.*</c>, <c>language_model.*</c>). The mask head
-/// <c>local_seg</c> and the alignment heads of the clues join here when their losses do.
+/// The whole model, wired here and nowhere else: slices → trunk → local and global branch → visual tokens → LLM; beside them, for the losses of the clues, the mask
+/// head and the alignment heads. Parameter names are the authors' (<c>trunk.*</c>, <c>local_res.*</c>, <c>local_seg.*</c>, <c>local_visual_projector.*</c>,
+/// <c>global_visual_projector.*</c>, <c>language_model.*</c>); the heads that compare pictures and texts are called
+/// <c>{local,global}_{visual,text,bert}_align</c> and their scales <c>{local,global}_logit_scale</c>.
 /// </summary>
 public sealed class PcrlModel : Module
 {
     private readonly ResNet trunk;
-    private readonly Module<Tensor, Tensor> local_res, local_visual_projector, global_visual_projector;
+    private readonly Module<Tensor, Tensor> local_res, local_seg, local_visual_projector, global_visual_projector;
+    private readonly Module<Tensor, Tensor> local_visual_align, local_text_align, global_visual_align, global_text_align;
+    private readonly Parameter local_logit_scale, global_logit_scale;
     private readonly Llama language_model;
+    private readonly Bert? text_model;
+    private readonly Module<Tensor, Tensor>? local_bert_align, global_bert_align;
     private readonly Tensor _mean, _std;
+
+    /// <summary>ln(1/0.07), CLIP's.</summary>
+    private const float InitialLogitScale = 2.6592f;
 
     /// <summary>Builds the model with fresh weights from torch's generator.</summary>
     public PcrlModel(ModelShape shape)
@@ -44,6 +72,20 @@ public sealed class PcrlModel : Module
         global_visual_projector = Sequential(
             ("0", Linear(visual.FeatureChannels, visual.TokenWidth)), ("1", Linear(visual.TokenWidth, visual.TokenWidth)));
         language_model = new Llama(shape.Language, shape.Lora);
+        local_seg = MaskHead.Create(visual.FeatureChannels);
+        Module<Tensor, Tensor> Align(int width) => Linear(width, shape.AlignmentWidth);
+        local_visual_align = Align(visual.TokenWidth);
+        local_text_align = Align(visual.TokenWidth);
+        global_visual_align = Align(visual.TokenWidth);
+        global_text_align = Align(visual.TokenWidth);
+        local_logit_scale = Parameter(tensor(InitialLogitScale));
+        global_logit_scale = Parameter(tensor(InitialLogitScale));
+        if (shape.Bert is { } bert)
+        {
+            text_model = new Bert(bert);
+            local_bert_align = Align(bert.HiddenSize);
+            global_bert_align = Align(bert.HiddenSize);
+        }
         RegisterComponents();
         _mean = tensor(visual.Mean.ToArray()).DetachFromDisposeScope();
         _std = tensor(visual.Std.ToArray()).DetachFromDisposeScope();
@@ -58,13 +100,48 @@ public sealed class PcrlModel : Module
     /// <summary>The ResNet, with parameters called <c>trunk.*</c> in the whole.</summary>
     public Module Trunk => trunk;
 
-    /// <summary>What is trained on reports: both branches and the adapters (§4.1).</summary>
-    public IEnumerable<(string Name, TorchSharp.Modules.Parameter Value)> ReportParameters => named_parameters()
-        .Where(p => IsBranch(p.name) || p.name.Contains(".lora_"))
-        .Select(p => (p.name, p.parameter));
+    /// <summary>Predicts masks from V: <c>local_seg</c>.</summary>
+    public Module<Tensor, Tensor> Masks => local_seg;
 
-    private static bool IsBranch(string name) =>
-        name.StartsWith("local_", StringComparison.Ordinal) || name.StartsWith("global_", StringComparison.Ordinal);
+    /// <summary>What compares slices with the entities' texts.</summary>
+    public AlignmentHeads Local => new(local_visual_align, text_model is null ? local_text_align : local_bert_align!, local_logit_scale);
+
+    /// <summary>What compares studies with whole findings.</summary>
+    public AlignmentHeads Global => new(global_visual_align, text_model is null ? global_text_align : global_bert_align!, global_logit_scale);
+
+    /// <summary>The frozen text encoder of ablation (e), or null.</summary>
+    public Bert? TextModel => text_model;
+
+    /// <summary>
+    /// What is trained on the given losses; everything else is frozen. The branches and adapters belong to L_g and to the clues as well (both flow through them),
+    /// the mask head to L_seg, the heads of an alignment to its loss. Parts of a head that a variant leaves unused (the logit scale in the paper's form, the
+    /// LLM's text head where BERT reads) are counted, as in the authors' checkpoints, and get no gradient.
+    /// </summary>
+    public IReadOnlyList<(string Name, Parameter Value)> Trained(LossConfig loss)
+    {
+        List<string> prefixes = ["local_res.", "local_visual_projector.", "global_visual_projector."];
+        if (loss.Segmentation > 0)
+            prefixes.Add("local_seg.");
+        if (loss.Entity > 0)
+            prefixes.AddRange(["local_visual_align.", "local_text_align.", "local_bert_align.", "local_logit_scale"]);
+        if (loss.Theme > 0)
+            prefixes.AddRange(["global_visual_align.", "global_text_align.", "global_bert_align.", "global_logit_scale"]);
+        return [.. named_parameters()
+            .Where(p => p.name.Contains(".lora_") || prefixes.Any(prefix => p.name.StartsWith(prefix, StringComparison.Ordinal)))
+            .Select(p => (p.name, p.parameter))];
+    }
+
+    /// <summary>Leaves gradients to what is trained on the given losses, puts that into training mode, and gives it back.</summary>
+    public IReadOnlyList<(string Name, Parameter Value)> Train(LossConfig loss)
+    {
+        var trained = Trained(loss);
+        foreach (var parameter in parameters())
+            parameter.requires_grad = false;
+        foreach (var (_, parameter) in trained)
+            parameter.requires_grad = true;
+        SetReportTraining(true);
+        return trained;
+    }
 
     /// <summary>Another model with the same weights.</summary>
     public PcrlModel Replicate()
@@ -106,19 +183,37 @@ public sealed class PcrlModel : Module
             functional.adaptive_avg_pool2d(output, [grid, grid]).MoveToOuterDisposeScope());
     }
 
+    /// <summary>Both branches over the slices of a batch.</summary>
+    /// <param name="features">Of all slices [B·24, …].</param>
+    /// <param name="local">Whether the local branch is wanted where the visual tokens do without it.</param>
+    public VisualEncoding Encode(SliceFeatures features, bool local)
+    {
+        using var scope = NewDisposeScope();
+        var tokens = global_visual_projector.forward(features.Pooled);
+        if (!local && !LocalTokens)
+            return new VisualEncoding(null, null, tokens.MoveToOuterDisposeScope());
+        var map = local_res.forward(features.Grid);
+        var localTokens = local_visual_projector.forward(map.mean([2, 3]));
+        return new VisualEncoding(map.MoveToOuterDisposeScope(), localTokens.MoveToOuterDisposeScope(), tokens.MoveToOuterDisposeScope());
+    }
+
     /// <summary>H_v of a batch of studies: features of all their slices [B·24, …] → [B, 48 or 24, D], local rows first.</summary>
     public Tensor VisualTokens(SliceFeatures features, long batch)
     {
         using var scope = NewDisposeScope();
-        long width = Shape.Visual.TokenWidth;
-        var tokens = global_visual_projector.forward(features.Pooled).view(batch, -1, width);
-        if (Shape.Visual.VisualTokens != "global")
-        {
-            var local = local_visual_projector.forward(local_res.forward(features.Grid).mean([2, 3]));
-            tokens = cat([local.view(batch, -1, width), tokens], dim: 1);
-        }
-        return tokens.MoveToOuterDisposeScope();
+        return VisualTokens(Encode(features, local: false), batch).MoveToOuterDisposeScope();
     }
+
+    /// <summary>H_v from what the branches gave.</summary>
+    public Tensor VisualTokens(VisualEncoding encoding, long batch)
+    {
+        using var scope = NewDisposeScope();
+        long width = Shape.Visual.TokenWidth;
+        var tokens = encoding.Global.view(batch, -1, width);
+        return (LocalTokens ? cat([encoding.Local!.view(batch, -1, width), tokens], dim: 1) : tokens).MoveToOuterDisposeScope();
+    }
+
+    private bool LocalTokens => Shape.Visual.VisualTokens != "global";
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)

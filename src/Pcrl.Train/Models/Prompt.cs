@@ -30,6 +30,12 @@ public sealed class Prompt
         return cat([Rows(llama, _head, visual.shape[0]), visual, Rows(llama, _tail, visual.shape[0])], dim: 1).MoveToOuterDisposeScope();
     }
 
+    /// <summary>What the LLM reads of a study: head ‖ a slot for each visual token ‖ tail ‖ findings but for their last token, which nothing follows.</summary>
+    /// <param name="visualTokens">Visual tokens of a study.</param>
+    /// <param name="findings">Token ids with the end token.</param>
+    public long[] Sequence(int visualTokens, int[] findings) =>
+        [.. _head, .. Enumerable.Repeat(PackedRows.VisualSlot, visualTokens), .. _tail, .. findings[..^1].Select(id => (long)id)];
+
     /// <summary>L_g of a batch: the findings' tokens, end of text included, each predicted from all before it.</summary>
     /// <param name="llama">The LLM.</param>
     /// <param name="visual">[B, N, D].</param>
@@ -37,21 +43,25 @@ public sealed class Prompt
     public Tensor Loss(Llama llama, Tensor visual, IReadOnlyList<int[]> findings)
     {
         using var scope = NewDisposeScope();
-        var prompt = Embed(llama, visual);
-        long batch = findings.Count, longest = findings.Max(f => f.Length);
-        var inputs = new long[batch * longest];
-        var targets = new long[batch * longest];
-        Array.Fill(targets, LanguageModelLoss.Ignored);
-        for (int row = 0; row < batch; row++)
-        {
-            for (int i = 0; i < findings[row].Length; i++)
-                inputs[row * longest + i] = targets[row * longest + i] = findings[row][i];
-        }
-        // Padding stands on the right, where causal attention hides it from everything that counts.
-        var text = llama.Embed(tensor(inputs).view(batch, longest)).narrow(1, 0, longest - 1);
-        var hidden = llama.Hidden(cat([prompt, text], dim: 1)); // [B, prompt + longest − 1, D]
-        var logits = llama.Logits(hidden.narrow(1, prompt.shape[1] - 1, longest)); // the prompt's last position predicts the first token
-        return LanguageModelLoss.Mean(logits.flatten(0, 1), tensor(targets)).MoveToOuterDisposeScope();
+        int visualTokens = (int)visual.shape[1];
+        var rows = PackedRows.Of([.. findings.Select(f => Sequence(visualTokens, f))]);
+        return Loss(llama, llama.Hidden(rows, visual), rows, visualTokens, findings).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>L_g from hidden states that are there already.</summary>
+    /// <param name="llama">The LLM.</param>
+    /// <param name="hidden">[rows · width, D] of rows whose first sequences are the studies'.</param>
+    /// <param name="rows">Where the sequences stand.</param>
+    /// <param name="visualTokens">Visual tokens of a study.</param>
+    /// <param name="findings">Token ids with the end token, one array per study.</param>
+    internal Tensor Loss(Llama llama, Tensor hidden, PackedRows rows, int visualTokens, IReadOnlyList<int[]> findings)
+    {
+        using var scope = NewDisposeScope();
+        long first = TokenCount + visualTokens - 1; // the prompt's last position predicts the first token
+        var positions = findings.SelectMany((f, study) => f.Select((_, i) => rows.Start(study) + first + i));
+        var logits = llama.Logits(hidden.index_select(0, tensor(positions.ToArray()))); // [tokens of all findings, V]
+        var targets = tensor(findings.SelectMany(f => f).Select(id => (long)id).ToArray());
+        return LanguageModelLoss.Mean(logits, targets).MoveToOuterDisposeScope();
     }
 
     private static Tensor Rows(Llama llama, long[] ids, long batch) =>

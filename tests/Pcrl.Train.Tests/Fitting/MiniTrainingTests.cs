@@ -3,6 +3,7 @@ using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Fitting;
+using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
 using Pcrl.Train.Text;
 using Pcrl.Train.Torch;
@@ -25,7 +26,8 @@ public sealed class MiniTrainingTests : IDisposable
         Lora = new LoraConfig { R = 2 },
         TrunkFit = new TrunkFitConfig { Steps = 2, Batch = 2 },
         LanguageFit = Two,
-        ReportFit = Two,
+        Loss = new LossConfig { Contrast = "released" },
+        JointFit = new JointFitConfig { Steps = 2, Batch = 4, CheckpointEvery = 1, Masks = "coverage" },
     };
 
     private readonly string _folder = Directory.CreateTempSubdirectory("pcrl-run-").FullName;
@@ -37,7 +39,7 @@ public sealed class MiniTrainingTests : IDisposable
     {
         var first = new Recorder();
         Run(Tiny, first);
-        Assert.Equal(["studies", "trunk", "language", "features", "report", "held-out", "features", "write"], first.Stages);
+        Assert.Equal(["studies", "trunk", "language", "held-out", "features", "fit", "features", "write"], first.Stages);
         foreach (string file in (string[])["config.json", "tokenizer.json", "model.safetensors", "adapter_model.safetensors", "adapter_config.json", "metrics.json"])
             Assert.True(File.Exists(Path.Combine(_folder, file)), file);
         byte[] weights = File.ReadAllBytes(Path.Combine(_folder, "model.safetensors"));
@@ -60,7 +62,7 @@ public sealed class MiniTrainingTests : IDisposable
         // A changed stage runs again with all that follows it, and what stands before it is kept.
         var third = new Recorder();
         Run(Tiny with { LanguageFit = Two with { LearningRate = 2e-3 } }, third);
-        Assert.Equal(["language", "features", "report", "held-out", "features", "write"], third.Stages);
+        Assert.Equal(["language", "held-out", "features", "fit", "features", "write"], third.Stages);
         Assert.NotEqual(weights, File.ReadAllBytes(Path.Combine(_folder, "model.safetensors")));
     }
 
@@ -84,7 +86,7 @@ public sealed class MiniTrainingTests : IDisposable
     }
 
     private void Run(RunConfig config, Recorder progress, CancellationToken cancellation = default) =>
-        MiniTraining.Run(config, new RunFolder(_folder), ctIch: null, new JsonObject(), progress, cancellation);
+        MiniTraining.Run(config, new RunFolder(_folder), ctIch: null, resume: true, new JsonObject(), progress, cancellation);
 
     private sealed class Recorder(Action<StageProgress>? also = null) : IProgress<StageProgress>
     {

@@ -1,0 +1,103 @@
+using System.Text.Json.Nodes;
+using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Data;
+using Pcrl.Train.Models;
+using Pcrl.Train.Text;
+using Pcrl.Train.Torch;
+using static TorchSharp.torch;
+
+namespace Pcrl.Train.Fitting;
+
+/// <summary>What is frozen in the joint fit: trunk, LLM and tokenizer. Any number of fits start from one.</summary>
+/// <param name="Run">The model as far as it goes, with its tokenizer and prompt.</param>
+/// <param name="Phantoms">The phantoms it was made from.</param>
+internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Phantoms) : IDisposable
+{
+    /// <summary>Makes phantoms, trunk, tokenizer and LLM, as far as they are not brought along or lie in the run folder already.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="stages">Keeps what is finished.</param>
+    /// <param name="workers">Who computes.</param>
+    /// <param name="progress">Told about every step.</param>
+    /// <param name="cancellation">Stops between two steps.</param>
+    public static BaseModel Make(
+        RunConfig config, StageStore stages, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation)
+    {
+        List<TrainingStudy> studies = [];
+        stages.Run("studies", (config.Phantoms with { Validation = 0, HeldOut = 1 }, config.Visual.ImageSize), "studies.bin", path =>
+        {
+            studies = TrainingStudy.Produce("studies", config.Phantoms.TrainingSeed, config.Phantoms.Training, config.Threads,
+                TrainingStudy.Maker(config, config.Phantoms.Difficulty), progress, cancellation);
+            StudyCache.Save(path, studies);
+            return new JsonObject { ["studies"] = studies.Count };
+        }, path => studies = StudyCache.Load(path));
+
+        var tokenizer = new Tokenizer(config.Pretrained.Language is { } folder
+            ? TokenizerData.Load(Path.Combine(folder, "tokenizer.json"))
+            : BytePairTrainer.Train(Texts(config, studies), config.Tokenizer));
+        workers.Seed(config.Seed);
+        var model = new PcrlModel(config.Shape(tokenizer.Data));
+        var run = new TrainedRun(config, tokenizer, model, new Prompt(config.Prompt, tokenizer));
+        if (config.Pretrained.Trunk is { } trunk)
+        {
+            Load(trunk, model.Trunk);
+        }
+        else
+        {
+            stages.Run("trunk", (config.TrunkFit, config.Visual, config.Seed, config.Threads), "trunk.safetensors", path =>
+            {
+                double loss = TrunkStage.Run("trunk", model, config.TrunkFit, [studies], workers, config.Seed, progress, cancellation);
+                Weights.Save(path, Weights.Of(model.Trunk));
+                return new JsonObject { ["loss"] = loss };
+            }, path => Load(path, model.Trunk));
+        }
+        if (config.Pretrained.Language is { } language)
+        {
+            using var file = Checkpoint.Open(language);
+            Weights.Load(file, Weights.Of(model.Language).Where(w => !w.Name.Contains("lora_")));
+        }
+        else
+        {
+            stages.Run("language", (config.LanguageFit, config.Language, config.Tokenizer, config.Prompt), "language.safetensors", path =>
+            {
+                double loss = new LanguageStage(model, run.Prompt, tokenizer, studies, config.SliceCount).Run(config.LanguageFit, workers, config.Seed, progress, cancellation);
+                Weights.Save(path, Weights.Of(model.Language));
+                return new JsonObject { ["loss"] = loss, ["tokens"] = tokenizer.Data.Count };
+            }, path => Load(path, model.Language));
+        }
+        return new BaseModel(run, studies);
+    }
+
+    /// <summary>The trunk goes on with real scans beside the phantoms; returns the loss at the end.</summary>
+    public double LearnScans(IReadOnlyList<RealScan> scans, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation) => TrunkStage.Run(
+        "scans", Run.Model, Run.Config.ScanFit, [Phantoms, [.. scans.Select(s => s.Study)]], workers, Run.Config.Seed, progress, cancellation);
+
+    /// <summary>A model to fit: frozen parts from here, all that is fitted fresh from the fit's own seed.</summary>
+    public TrainedRun Start(RunConfig config, Workers workers)
+    {
+        workers.Seed(config.JointFit.Seed);
+        var model = new PcrlModel(config.Shape(Run.Tokenizer.Data));
+        var fitted = RunFolder.Fitted(model).Select(w => w.Name).ToHashSet();
+        var values = Weights.Of(Run.Model).ToDictionary(w => w.Name, w => w.Value);
+        using var nothing = no_grad();
+        foreach (var (name, value) in Weights.Of(model))
+        {
+            if (!fitted.Contains(name) && values.TryGetValue(name, out var frozen))
+                value.copy_(frozen);
+        }
+        return Run with { Config = config, Model = model };
+    }
+
+    /// <summary>What the tokenizer shall be good at: findings, key phrases, and the prompt, which stands in every input.</summary>
+    private static IEnumerable<string> Texts(RunConfig config, List<TrainingStudy> studies) => studies
+        .SelectMany(s => s.Findings.Concat(s.KeyPhrases.SelectMany(p => p.Split(' '))))
+        .Concat(Enumerable.Repeat(config.Prompt.Tail, studies.Count));
+
+    /// <summary>Takes weights from a file.</summary>
+    public static void Load(string path, nn.Module module)
+    {
+        using var file = Checkpoint.Open(path);
+        Weights.Load(file, Weights.Of(module));
+    }
+
+    public void Dispose() => Run.Dispose();
+}
