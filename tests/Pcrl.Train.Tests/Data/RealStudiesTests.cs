@@ -46,7 +46,7 @@ public sealed class RealStudiesTests
                 mixed |= grey != study.Slices[0];
             }
             Assert.All(study.Findings, text => Assert.Equal(shown.Order(), FindingFacts.Parse(text).Lesions.Select(l => l.Kind).Order()));
-            Assert.Equal(s % 2 == 0, shown.Count > 0);
+            Assert.Equal(s % 5 < 2, shown.Count > 0);
         }
         Assert.True(mixed);
     }
