@@ -7,10 +7,19 @@ internal sealed record PcrlProcess(int ExitCode, string Output, string Error)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
-    public static Process Start(params string[] arguments)
+    public static Process Start(params string[] arguments) => StartTool("pcrl", arguments);
+
+    public static PcrlProcess RunTool(string tool, params string[] arguments)
+    {
+        using var process = StartTool(tool, arguments);
+        return Finish(process);
+    }
+
+    /// <summary>Starts one of the repository's commands.</summary>
+    public static Process StartTool(string tool, params string[] arguments)
     {
         var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
-        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "pcrl.dll"));
+        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, tool + ".dll"));
         foreach (string argument in arguments)
             start.ArgumentList.Add(argument);
         return Process.Start(start)!;
@@ -26,7 +35,7 @@ internal sealed record PcrlProcess(int ExitCode, string Output, string Error)
     {
         var output = process.StandardOutput.ReadToEndAsync();
         var error = process.StandardError.ReadToEndAsync();
-        Assert.True(process.WaitForExit(Patience), "pcrl did not end");
+        Assert.True(process.WaitForExit(Patience), "the command did not end");
         return new PcrlProcess(process.ExitCode, output.Result, error.Result);
     }
 

@@ -13,6 +13,8 @@ public sealed class GoldenTests(ITestOutputHelper output)
     {
         ["llama3_forward"] = [("TorchSharp", TorchGoldens.LlamaForward), ("llama.cpp", LanguageGoldens.LlamaForward)],
         ["llama3_lora"] = [("TorchSharp", TorchGoldens.LlamaLora), ("llama.cpp", LanguageGoldens.LlamaLora)],
+        ["llama3_nf4"] = [("TorchSharp", Nf4Goldens.Llama)],
+        ["nf4_quantise"] = [("C#", Nf4Goldens.Quantise)],
         ["sampling_filter"] = [("Sampler", LanguageGoldens.SamplingFilter)],
         ["resnet101_grid"] = [("TorchSharp", TorchGoldens.ResNetTrunk), ("kernels", KernelGoldens.Trunk)],
         ["conv2d"] = [("kernels", KernelGoldens.Convolution)],

@@ -13,7 +13,7 @@ namespace Pcrl.Parity.Tests;
 /// <summary>The training side against the goldens: LLaMA, its adapters and gradients, the ResNet trunk, AdamW.</summary>
 internal static class TorchGoldens
 {
-    private static readonly JsonSerializerOptions SnakeCase = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+    public static readonly JsonSerializerOptions SnakeCase = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
     public static void LlamaForward(GoldenCase golden)
     {

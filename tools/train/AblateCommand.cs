@@ -18,7 +18,7 @@ internal static class AblateCommand
     {
         var command = new Command("ablate", "Fit every row of the paper's Table 2 on phantoms and print the table. Single settings of all rows are overridden by --key=value")
         {
-            Configs, Which, Seeds, Out,
+            Configs, Which, Seeds, Out, DeviceOption.Option,
         };
         command.TreatUnmatchedTokensAsErrors = false; // they are the overrides
         command.SetAction((parsed, cancellation) => Task.Run(() => Run(parsed, cancellation), cancellation));
@@ -31,6 +31,7 @@ internal static class AblateCommand
             throw new InputException("--seeds", "must be between 1 and 100");
         RunConfig[] rows = [.. parsed.GetValue(Which)!.Split(',')
             .Select(row => RunConfig.Load(Path.Combine(parsed.GetValue(Configs)!, row.Trim() + ".json"), parsed.UnmatchedTokens))];
+        DeviceOption.Choose(parsed);
         string folder = parsed.GetValue(Out)!;
         var table = new Ablation(rows, parsed.GetValue(Seeds), folder).Run(t => Console.Error.WriteLine(t.ToMarkdown()), new ConsoleProgress(), cancellation);
         Console.Write(table.ToMarkdown());

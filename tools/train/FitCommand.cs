@@ -17,11 +17,12 @@ internal static class FitCommand
     public static Command Create()
     {
         var command = new Command("fit", "Fit a model to reports and clues; trunk and LLM that are not brought along are taught on phantoms first. " +
-            "Single settings are overridden by --key=value, as in --joint_fit.steps=100") { Config, Out, Resume };
+            "Single settings are overridden by --key=value, as in --joint_fit.steps=100") { Config, Out, Resume, DeviceOption.Option };
         command.TreatUnmatchedTokensAsErrors = false; // they are the overrides
         command.SetAction((parsed, cancellation) => Task.Run(() =>
         {
             var config = RunConfig.Load(parsed.GetValue(Config)!, parsed.UnmatchedTokens);
+            DeviceOption.Choose(parsed);
             Fit(config, new RunFolder(parsed.GetValue(Out) ?? Path.Combine("runs", config.Name)), null, parsed.GetValue(Resume), cancellation);
             return 0;
         }, cancellation));

@@ -16,7 +16,7 @@ internal static class MiniCommand
     public static Command Create()
     {
         var command = new Command("mini", "Make the small model from nothing: phantoms, trunk, LLM, branches and adapters, score. " +
-            "Single settings are overridden by --key=value, as in --trunk_fit.steps=100") { Config, Out, Bundle, CtIch };
+            "Single settings are overridden by --key=value, as in --trunk_fit.steps=100") { Config, Out, Bundle, CtIch, DeviceOption.Option };
         command.TreatUnmatchedTokensAsErrors = false; // they are the overrides
         command.SetAction((parsed, cancellation) => Task.Run(() => Run(parsed, cancellation), cancellation));
         return command;
@@ -26,6 +26,7 @@ internal static class MiniCommand
     {
         var config = RunConfig.Load(parsed.GetValue(Config)!, parsed.UnmatchedTokens);
         var folder = new RunFolder(parsed.GetValue(Out)!);
+        DeviceOption.Choose(parsed);
         FitCommand.Fit(config, folder, parsed.GetValue(CtIch), resume: true, cancellation);
 
         string bundle = parsed.GetValue(Bundle) ?? Path.Combine(folder.Path, "bundle");

@@ -58,7 +58,8 @@ public sealed unsafe class SafetensorsFile : ITensorSource
         MemoryMappedViewAccessor? view = null;
         try
         {
-            long length = new FileInfo(path).Length;
+            // Of the file itself: the caches of model hubs hold links.
+            long length = new FileInfo(File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path).Length;
             if (length < 8)
                 throw new InputException(path, "is too short to be a safetensors file");
             mapping = MemoryMappedFile.CreateFromFile(path, FileMode.Open, null, 0, MemoryMappedFileAccess.Read);

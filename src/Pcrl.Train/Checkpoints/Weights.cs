@@ -53,14 +53,21 @@ public static class Weights
             }.Where(part => part.Length > 0)));
         }
         foreach (var (name, value) in wanted)
+            Set(value, Read(file, name, value.shape));
+    }
+
+    /// <summary>One weight of a file.</summary>
+    /// <exception cref="InputException">It is missing or has another shape.</exception>
+    public static float[] Read(ITensorSource file, string name, long[] shape)
+    {
+        if (!file.Names.Contains(name))
+            throw new InputException(file.Path, $"weight {name} is missing");
+        if (!file.Shape(name).SequenceEqual(shape))
         {
-            if (!file.Shape(name).SequenceEqual(value.shape))
-            {
-                throw new InputException(file.Path, $"tensor {name} has shape [{string.Join(", ", file.Shape(name))}], " +
-                    $"the configuration asks for [{string.Join(", ", value.shape)}]");
-            }
-            Set(value, file.ReadFloats(name));
+            throw new InputException(file.Path, $"tensor {name} has shape [{string.Join(", ", file.Shape(name))}], " +
+                $"the configuration asks for [{string.Join(", ", shape)}]");
         }
+        return file.ReadFloats(name);
     }
 
     private static string Few(string[] names) =>

@@ -3,6 +3,7 @@ namespace Pcrl.Train.Data;
 /// <summary>xoshiro256** seeded by SplitMix64: the same numbers from the same seed on every machine and runtime.</summary>
 internal sealed class PhantomRandom
 {
+    private readonly bool _typical;
     private ulong _a, _b, _c, _d;
 
     /// <param name="seed">Any value.</param>
@@ -15,6 +16,11 @@ internal sealed class PhantomRandom
         _c = SplitMix(ref state);
         _d = SplitMix(ref state);
     }
+
+    private PhantomRandom() => _typical = true;
+
+    /// <summary>No chance at all: what is likelier than not happens, and the first choice is taken.</summary>
+    public static PhantomRandom Typical => new();
 
     public ulong Next()
     {
@@ -38,9 +44,9 @@ internal sealed class PhantomRandom
     public float Bell() => (Unit() + Unit() + Unit() + Unit() - 2f) * 1.7320508f;
 
     /// <summary>Uniform in 0 … count − 1.</summary>
-    public int Below(int count) => (int)((Next() >> 32) * (ulong)count >> 32);
+    public int Below(int count) => _typical ? 0 : (int)((Next() >> 32) * (ulong)count >> 32);
 
-    public bool Chance(double probability) => Unit() < probability;
+    public bool Chance(double probability) => _typical ? probability >= 0.5 : Unit() < probability;
 
     public T Pick<T>(params ReadOnlySpan<T> choices) => choices[Below(choices.Length)];
 

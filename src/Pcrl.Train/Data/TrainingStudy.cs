@@ -29,7 +29,7 @@ public sealed record TrainingStudy(
     /// <param name="seed">Seed of the phantom.</param>
     /// <param name="options">How the phantom is made.</param>
     /// <param name="imageSize">Side S of the prepared slices.</param>
-    /// <param name="wordings">Wordings of the findings, at least 1.</param>
+    /// <param name="wordings">Wordings of the findings; 0: one, which says the same fact always in the same words.</param>
     public static TrainingStudy FromPhantom(ulong seed, PhantomOptions options, int imageSize, int wordings)
     {
         var phantom = PhantomGenerator.Create(seed, options);
@@ -39,7 +39,7 @@ public sealed record TrainingStudy(
         var labels = new byte[selection.Slices.Count * SliceLabels.Count];
         for (int i = 0; i < selection.Slices.Count; i++)
             all.AsSpan(selection.Slices[i].Slice * SliceLabels.Count, SliceLabels.Count).CopyTo(labels.AsSpan(i * SliceLabels.Count));
-        var findings = new List<string> { phantom.Findings };
+        var findings = new List<string> { wordings == 0 ? PhantomText.Compose(phantom.Truth, PhantomRandom.Typical) : phantom.Findings };
         for (int i = 1; i < wordings; i++)
             findings.Add(PhantomText.Compose(phantom.Truth, new PhantomRandom(seed, 100 + (ulong)i)));
         return new TrainingStudy(seed, ToBytes(images), labels, SliceRaster.Of(phantom, selection), findings, phantom.Truth.KeyPhrases);

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Data;
 using Pcrl.Train.Models;
+using Pcrl.Train.Quantisation;
 using Pcrl.Train.Text;
 using Pcrl.Train.Torch;
 using static TorchSharp.torch;
@@ -23,13 +24,16 @@ internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Ph
         RunConfig config, StageStore stages, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         List<TrainingStudy> studies = [];
-        stages.Run("studies", (config.Phantoms with { Validation = 0, HeldOut = 1 }, config.Visual.ImageSize), "studies.bin", path =>
+        if (config is not { Pretrained: { Trunk: not null, Language: not null }, Data.Source: not "phantoms" })
         {
-            studies = TrainingStudy.Produce("studies", config.Phantoms.TrainingSeed, config.Phantoms.Training, config.Threads,
-                TrainingStudy.Maker(config, config.Phantoms.Difficulty), progress, cancellation);
-            StudyCache.Save(path, studies);
-            return new JsonObject { ["studies"] = studies.Count };
-        }, path => studies = StudyCache.Load(path));
+            stages.Run("studies", (config.Phantoms with { Validation = 0, HeldOut = 1 }, config.Visual.ImageSize), "studies.bin", path =>
+            {
+                studies = TrainingStudy.Produce("studies", config.Phantoms.TrainingSeed, config.Phantoms.Training, config.Threads,
+                    TrainingStudy.Maker(config, config.Phantoms.Difficulty), progress, cancellation);
+                StudyCache.Save(path, studies);
+                return new JsonObject { ["studies"] = studies.Count };
+            }, path => studies = StudyCache.Load(path));
+        }
 
         var tokenizer = new Tokenizer(config.Pretrained.Language is { } folder
             ? TokenizerData.Load(Path.Combine(folder, "tokenizer.json"))
@@ -53,7 +57,7 @@ internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Ph
         if (config.Pretrained.Language is { } language)
         {
             using var file = Checkpoint.Open(language);
-            Weights.Load(file, Weights.Of(model.Language).Where(w => !w.Name.Contains("lora_")));
+            model.Language.LoadBase(file);
         }
         else
         {
@@ -71,9 +75,13 @@ internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Ph
     public double LearnScans(IReadOnlyList<RealScan> scans, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation) => TrunkStage.Run(
         "scans", Run.Model, Run.Config.ScanFit, [Phantoms, [.. scans.Select(s => s.Study)]], workers, Run.Config.Seed, progress, cancellation);
 
-    /// <summary>A model to fit: frozen parts from here, all that is fitted fresh from the fit's own seed.</summary>
+    /// <summary>
+    /// A model to fit: frozen parts from here, all that is fitted fresh from the fit's own seed. A quantised LLM is there once only, so then it is this model.
+    /// </summary>
     public TrainedRun Start(RunConfig config, Workers workers)
     {
+        if (config.LanguageBase != BaseWeights.Float32)
+            return Run with { Config = config };
         workers.Seed(config.JointFit.Seed);
         var model = new PcrlModel(config.Shape(Run.Tokenizer.Data));
         var fitted = RunFolder.Fitted(model).Select(w => w.Name).ToHashSet();

@@ -94,7 +94,7 @@ public sealed class JointObjective
         if (sequences.Count > 0)
         {
             var rows = PackedRows.Of(sequences);
-            var hidden = llama.Hidden(rows, findings.Length > 0 ? model.VisualTokens(encoding, batch.Count) : null); // [rows · width, D]
+            var hidden = llama.Hidden(rows, rows.Embeddings(llama, findings.Length > 0 ? model.VisualTokens(encoding, batch.Count) : null)); // [rows · width, D]
             if (findings.Length > 0)
                 report = _prompt.Loss(llama, hidden, rows, visualTokens, findings);
             if (sequences.Count > findings.Length)

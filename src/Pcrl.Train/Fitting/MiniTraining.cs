@@ -36,6 +36,7 @@ public sealed class MiniTraining
 
     private PhantomScore Run(string? ctIch, bool resume, JsonObject provenance)
     {
+        _config.CheckFit();
         _folder.Create();
         using var workers = new Workers(_config.Threads);
         var stages = new StageStore(_folder, () => workers.Seed(_config.Seed));

@@ -10,6 +10,7 @@ using Pcrl.Train.Data;
 using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
 using Pcrl.Train.Models.Clip;
+using Pcrl.Train.Quantisation;
 using Pcrl.Train.Text;
 
 namespace Pcrl.Train.Fitting;
@@ -41,7 +42,7 @@ public sealed record PhantomConfig
     /// <summary>Rows and columns of the slices as the phantom's scanner makes them.</summary>
     public int ImageSize { get; init; } = 128;
 
-    /// <summary>Different wordings of each training study's findings.</summary>
+    /// <summary>Different wordings of each study's findings; 0: one, which says the same fact always in the same words, so that scores of texts tell of facts alone.</summary>
     public int Wordings { get; init; } = 4;
 }
 
@@ -141,6 +142,9 @@ public sealed record RunConfig
     /// <summary>Adapters.</summary>
     public LoraConfig Lora { get; init; } = new();
 
+    /// <summary>How the frozen LLM lies in memory: <c>float32</c>, <c>bfloat16</c> or <c>nf4</c>. Only float32 can be taught by <c>language_fit</c>.</summary>
+    public BaseWeights LanguageBase { get; init; }
+
     /// <summary>What the branches and adapters are trained on.</summary>
     public LossConfig Loss { get; init; } = LossConfig.ReportOnly;
 
@@ -164,8 +168,27 @@ public sealed record RunConfig
     public int SliceCount => 24;
 
     /// <summary>The model's shape for a tokenizer.</summary>
-    public ModelShape Shape(TokenizerData tokenizer) => new(
-        Visual with { TokenWidth = Language.HiddenSize }, Language with { VocabSize = tokenizer.Count }, Lora, Loss.TextEncoder == "bert" ? Bert : null);
+    public ModelShape Shape(TokenizerData tokenizer) => Shape(tokenizer.Count);
+
+    /// <summary>The model's shape for a number of tokens.</summary>
+    public ModelShape Shape(int vocabulary) => new(
+        Visual with { TokenWidth = Language.HiddenSize }, Language with { VocabSize = vocabulary }, Lora,
+        Loss.TextEncoder == "bert" ? Bert : null, LanguageBase);
+
+    /// <summary>Refuses what can be described and counted, but not fitted: an LLM that is neither brought along nor can be taught here.</summary>
+    /// <exception cref="InputException">Says what is missing.</exception>
+    internal void CheckFit()
+    {
+        if (LanguageBase != BaseWeights.Float32 && Pretrained.Language is null)
+            throw new InputException(Name, "language_base is not float32, so the LLM cannot be taught here: pretrained.language must name its weights");
+        if (LanguageBase != BaseWeights.Float32 && Threads > 1)
+            throw new InputException(Name, "each thread has a copy of the model, which a quantised LLM is too large for: threads must be 1");
+        foreach (string path in new[] { Pretrained.Trunk, Pretrained.Language, Data.Path, Data.Clues }.OfType<string>())
+        {
+            if (!File.Exists(path) && !Directory.Exists(path))
+                throw new InputException(path, "no such file or folder");
+        }
+    }
 
     /// <summary>What cannot go together, or null.</summary>
     private string? Problem()
@@ -177,13 +200,14 @@ public sealed record RunConfig
             : Threads is < 1 or > 256 ? $"threads is {Threads}, not in 1..256"
             : !(Phantoms.Difficulty is >= 0 and <= 1) ? $"phantoms.difficulty is {Phantoms.Difficulty}, not in 0..1"
             : Phantoms.ImageSize is < 32 or > 1024 ? $"phantoms.image_size is {Phantoms.ImageSize}, not in 32..1024"
-            : Phantoms.Training < 1 || Phantoms.HeldOut < 1 || Phantoms.Wordings < 1 || Phantoms.Validation < 0 ? "phantoms: training, held_out and wordings must be at least 1"
+            : Phantoms.Training < 1 || Phantoms.HeldOut < 1 || Phantoms.Wordings < 0 || Phantoms.Validation < 0 ? "phantoms: training and held_out must be at least 1, wordings and validation not negative"
             : new[] { TrunkFit, LanguageFit, JointFit }.Any(f => f.Steps < 1 || f.Batch < 1 || f.Accumulate < 1) ? "steps, batch and accumulate of every fit must be at least 1"
             : llm.HiddenSize % llm.NumAttentionHeads != 0 || llm.NumAttentionHeads % llm.NumKeyValueHeads != 0
                 ? "language: the heads must divide hidden_size, and the key-value heads the heads"
             : Loss.Segmentation > 0 && Visual.Grid % 2 != 0 ? $"visual.grid is {Visual.Grid}: L_seg needs an even one"
             : Loss.Theme > 0 && JointFit.Batch < 2 * Threads ? $"joint_fit.batch is {JointFit.Batch}: L_CLt compares studies, so each of {Threads} threads needs two"
             : Loss is { TextEncoder: "bert", Entity: 0, Theme: 0 } ? "loss.text_encoder is bert, but neither entity nor theme is aligned"
+            : Data is { Source: "phantoms", Clues: not null } && Phantoms.Wordings == 0 ? "data.clues are made of free wordings, but phantoms.wordings is 0"
             : JointFit.Patience > 0 && Data.Source == "phantoms" && Phantoms.Validation == 0 ? "joint_fit.patience needs phantoms.validation"
             : ContextLength <= Visual.TokenCount(SliceCount) ? $"context_length is {ContextLength}, no more than there are visual tokens"
             : null;

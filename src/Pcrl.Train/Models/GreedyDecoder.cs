@@ -25,7 +25,7 @@ public static class GreedyDecoder
             using var step = NewDisposeScope();
             var hidden = llama.Hidden(next, cache);
             var ids = llama.Logits(hidden.select(1, hidden.shape[1] - 1)).argmax(1, keepdim: true); // [B, 1]
-            long[] chosen = ids.data<long>().ToArray();
+            long[] chosen = ids.cpu().data<long>().ToArray();
             for (int row = 0; row < batch; row++)
             {
                 done[row] |= chosen[row] == endToken;

@@ -1,4 +1,6 @@
 using Pcrl.Runtime.Language;
+using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Quantisation;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -17,12 +19,16 @@ public sealed class Llama : Module
 
     /// <param name="config">Dimensions.</param>
     /// <param name="lora">Adapters; null for none.</param>
-    public Llama(LlmConfig config, LoraConfig? lora)
+    /// <param name="kind">
+    /// How the base weights lie in memory. Float32 starts random; the others hold nothing until <see cref="LoadBase"/>. NF4 is the decoder layers' only: embeddings and
+    /// output layer are then bfloat16.
+    /// </param>
+    public Llama(LlmConfig config, LoraConfig? lora, BaseWeights kind = BaseWeights.Float32)
         : base(nameof(Llama))
     {
         Config = config;
-        model = new LlamaTrunk(config, lora);
-        lm_head = new LoraLinear(config.HiddenSize, config.VocabSize, null);
+        model = new LlamaTrunk(config, lora, kind);
+        lm_head = new LoraLinear(config.HiddenSize, config.VocabSize, null, kind == BaseWeights.Float32 ? kind : BaseWeights.Bfloat16);
         RegisterComponents();
     }
 
@@ -40,17 +46,44 @@ public sealed class Llama : Module
     /// <param name="cache">Keys and values of the positions before; the new ones are added. Null: positions start at 0.</param>
     public Tensor Hidden(Tensor embeddings, KeyValueCache? cache = null) => model.Hidden(embeddings, cache);
 
-    /// <summary>Final hidden states of packed sequences, each as if it stood alone: [rows · width, D].</summary>
+    /// <summary>Final hidden states of packed sequences, each as if it stood alone: [rows, width, D] → [rows · width, D].</summary>
     /// <param name="rows">The sequences.</param>
-    /// <param name="visual">Their visual tokens, as <see cref="PackedRows.Embeddings"/> takes them.</param>
-    public Tensor Hidden(PackedRows rows, Tensor? visual)
+    /// <param name="embeddings">See <see cref="PackedRows.Embeddings"/>.</param>
+    public Tensor Hidden(PackedRows rows, Tensor embeddings)
     {
         using var scope = NewDisposeScope();
-        return model.Hidden(rows.Embeddings(this, visual), rows).flatten(0, 1).MoveToOuterDisposeScope();
+        return model.Hidden(rows, embeddings).flatten(0, 1).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Next-token logits of hidden states: […, D] → […, V].</summary>
-    public Tensor Logits(Tensor hidden) => lm_head.forward(hidden);
+    /// <summary>Next-token logits of hidden states: […, D] → […, V], float32.</summary>
+    public Tensor Logits(Tensor hidden)
+    {
+        using var scope = NewDisposeScope();
+        return lm_head.forward(hidden).to(float32).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Fills the base weights from a checkpoint under Hugging Face's names, quantising on the way; adapters keep what they have.</summary>
+    /// <param name="file">Holds every base weight in its shape.</param>
+    /// <param name="prefix">What stands before the names in the file.</param>
+    /// <exception cref="Pcrl.Runtime.InputException">A weight is missing or has another shape.</exception>
+    public void LoadBase(ITensorSource file, string prefix = "")
+    {
+        foreach (var (name, linear) in named_modules().Where(m => m.module is LoraLinear).Select(m => (m.name + ".weight", (LoraLinear)m.module)))
+            linear.SetBase(Weights.Read(file, prefix + name, linear.Shape));
+        Weights.Load(file, named_parameters()
+            .Where(p => p.name.EndsWith("norm.weight", StringComparison.Ordinal) || p.name.EndsWith("embed_tokens.weight", StringComparison.Ordinal))
+            .Select(p => (prefix + p.name, (Tensor)p.parameter)));
+    }
+
+    /// <summary>Gives the base weights random values, quickly: for trials of size and time.</summary>
+    public void RandomiseBase(int seed)
+    {
+        using var nothing = no_grad();
+        var random = new Random(seed);
+        foreach (var linear in modules().OfType<LoraLinear>())
+            linear.RandomiseBase(random);
+        EmbeddingTable.normal_(0, 0.5);
+    }
 }
 
 /// <summary>Keys and values of the positions a model has seen: one pair of [B, kv heads, T, head] per layer.</summary>
@@ -93,12 +126,12 @@ internal sealed class LlamaTrunk : Module
     private readonly RmsNorm norm;
     private readonly LlmConfig _config;
 
-    public LlamaTrunk(LlmConfig config, LoraConfig? lora)
+    public LlamaTrunk(LlmConfig config, LoraConfig? lora, BaseWeights kind)
         : base(nameof(LlamaTrunk))
     {
         _config = config;
-        embed_tokens = new TokenEmbedding(config.VocabSize, config.HiddenSize);
-        layers = ModuleList([.. Enumerable.Range(0, config.NumHiddenLayers).Select(i => new LlamaLayer(i, config, lora))]);
+        embed_tokens = new TokenEmbedding(config.VocabSize, config.HiddenSize, kind);
+        layers = ModuleList([.. Enumerable.Range(0, config.NumHiddenLayers).Select(i => new LlamaLayer(i, config, lora, kind))]);
         norm = new RmsNorm(config.HiddenSize, config.RmsNormEps);
         RegisterComponents();
     }
@@ -114,7 +147,7 @@ internal sealed class LlamaTrunk : Module
         return Hidden(x, new AttentionOrder(cos, sin, null), cache).MoveToOuterDisposeScope();
     }
 
-    public Tensor Hidden(Tensor x, PackedRows rows)
+    public Tensor Hidden(PackedRows rows, Tensor x)
     {
         using var scope = NewDisposeScope();
         if (rows.Layout() is not var (positions, mask))
@@ -133,21 +166,25 @@ internal sealed class LlamaTrunk : Module
     }
 }
 
-/// <summary>Rows of a table by id. (TorchSharp's Embedding would do; the initial scale is ours.)</summary>
+/// <summary>Rows of a table by id. (TorchSharp's Embedding would do; the initial scale and the type are ours.)</summary>
 internal sealed class TokenEmbedding : Module<Tensor, Tensor>
 {
     internal readonly Parameter weight;
+    private readonly ScalarType _type;
 
-    public TokenEmbedding(int rows, int width)
+    public TokenEmbedding(int rows, int width, BaseWeights kind)
         : base(nameof(TokenEmbedding))
     {
-        weight = Parameter(randn(rows, width) * 0.5);
+        _type = kind.ComputeType();
+        weight = kind == BaseWeights.Float32
+            ? Parameter(randn(rows, width) * 0.5)
+            : Parameter(empty(rows, width, ScalarType.BFloat16), requires_grad: false);
         RegisterComponents();
     }
 
     public override Tensor forward(Tensor tokens)
     {
         using var scope = NewDisposeScope();
-        return weight.index_select(0, tokens.flatten()).reshape([.. tokens.shape, weight.shape[1]]).MoveToOuterDisposeScope();
+        return weight.index_select(0, tokens.flatten()).reshape([.. tokens.shape, weight.shape[1]]).to(_type).MoveToOuterDisposeScope();
     }
 }

@@ -1,4 +1,5 @@
 using Pcrl.Runtime.Language;
+using Pcrl.Train.Quantisation;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -10,7 +11,15 @@ namespace Pcrl.Train.Models;
 /// <param name="Cos">Rotary table, [T, head] or [B, 1, T, head].</param>
 /// <param name="Sin">Likewise.</param>
 /// <param name="Mask">True where a query (third axis) sees a key: [B, 1, T, T]; null for the plain causal order.</param>
-internal readonly record struct AttentionOrder(Tensor Cos, Tensor Sin, Tensor? Mask);
+internal readonly record struct AttentionOrder(Tensor Cos, Tensor Sin, Tensor? Mask)
+{
+    public AttentionOrder(IReadOnlyList<Tensor> tensors)
+        : this(tensors[0], tensors[1], tensors.Count > 2 ? tensors[2] : null)
+    {
+    }
+
+    public IReadOnlyList<Tensor> Tensors => Mask is null ? [Cos, Sin] : [Cos, Sin, Mask];
+}
 
 /// <summary>One decoder layer: attention and feed-forward block, each behind a norm and inside a residual.</summary>
 internal sealed class LlamaLayer : Module
@@ -19,18 +28,28 @@ internal sealed class LlamaLayer : Module
     private readonly LlamaFeedForward mlp;
     private readonly RmsNorm input_layernorm, post_attention_layernorm;
 
-    public LlamaLayer(int index, LlmConfig config, LoraConfig? lora)
+    private readonly Tensor[]? _adapters; // null: no recomputation
+
+    public LlamaLayer(int index, LlmConfig config, LoraConfig? lora, BaseWeights kind)
         : base(nameof(LlamaLayer))
     {
-        self_attn = new LlamaAttention(index, config, lora);
-        mlp = new LlamaFeedForward(config, lora);
+        self_attn = new LlamaAttention(index, config, lora, kind);
+        mlp = new LlamaFeedForward(config, lora, kind);
         input_layernorm = new RmsNorm(config.HiddenSize, config.RmsNormEps);
         post_attention_layernorm = new RmsNorm(config.HiddenSize, config.RmsNormEps);
         RegisterComponents();
+        if (kind != BaseWeights.Float32)
+            _adapters = [.. modules().OfType<LoraLinear>().SelectMany(linear => linear.Adapter)];
     }
 
-    /// <summary>[B, T, D] → [B, T, D].</summary>
-    public Tensor Forward(Tensor x, AttentionOrder order, KeyValueCache? cache)
+    /// <summary>
+    /// [B, T, D] → [B, T, D]. Over weights that are small in memory the layer's intermediate values would be what fills it: they are computed again for backward.
+    /// </summary>
+    public Tensor Forward(Tensor x, AttentionOrder order, KeyValueCache? cache) => _adapters is not null && cache is null && is_grad_enabled()
+        ? Checkpointed.Apply((input, tables) => Compute(input, new AttentionOrder(tables), null), x, order.Tensors, _adapters)
+        : Compute(x, order, cache);
+
+    private Tensor Compute(Tensor x, AttentionOrder order, KeyValueCache? cache)
     {
         using var scope = NewDisposeScope();
         x = x + self_attn.Forward(input_layernorm.forward(x), order, cache);
@@ -38,8 +57,8 @@ internal sealed class LlamaLayer : Module
     }
 
     /// <summary>The adapter of a projection, if the configuration names it.</summary>
-    internal static LoraLinear Projection(string name, int inputs, int outputs, LoraConfig? lora) =>
-        new(inputs, outputs, lora?.TargetModules.Contains(name) == true ? lora : null);
+    internal static LoraLinear Projection(string name, int inputs, int outputs, LoraConfig? lora, BaseWeights kind) =>
+        new(inputs, outputs, lora?.TargetModules.Contains(name) == true ? lora : null, kind);
 }
 
 /// <summary>Grouped-query causal self-attention with rotary positions.</summary>
@@ -49,15 +68,15 @@ internal sealed class LlamaAttention : Module
     private readonly LlmConfig _config;
     private readonly int _layer;
 
-    public LlamaAttention(int layer, LlmConfig config, LoraConfig? lora)
+    public LlamaAttention(int layer, LlmConfig config, LoraConfig? lora, BaseWeights kind)
         : base(nameof(LlamaAttention))
     {
         (_layer, _config) = (layer, config);
         int keyWidth = config.NumKeyValueHeads * config.HeadSize;
-        q_proj = LlamaLayer.Projection("q_proj", config.HiddenSize, config.HiddenSize, lora);
-        k_proj = LlamaLayer.Projection("k_proj", config.HiddenSize, keyWidth, lora);
-        v_proj = LlamaLayer.Projection("v_proj", config.HiddenSize, keyWidth, lora);
-        o_proj = LlamaLayer.Projection("o_proj", config.HiddenSize, config.HiddenSize, lora);
+        q_proj = LlamaLayer.Projection("q_proj", config.HiddenSize, config.HiddenSize, lora, kind);
+        k_proj = LlamaLayer.Projection("k_proj", config.HiddenSize, keyWidth, lora, kind);
+        v_proj = LlamaLayer.Projection("v_proj", config.HiddenSize, keyWidth, lora, kind);
+        o_proj = LlamaLayer.Projection("o_proj", config.HiddenSize, config.HiddenSize, lora, kind);
         RegisterComponents();
     }
 
@@ -94,12 +113,12 @@ internal sealed class LlamaFeedForward : Module<Tensor, Tensor>
 {
     private readonly LoraLinear gate_proj, up_proj, down_proj;
 
-    public LlamaFeedForward(LlmConfig config, LoraConfig? lora)
+    public LlamaFeedForward(LlmConfig config, LoraConfig? lora, BaseWeights kind)
         : base(nameof(LlamaFeedForward))
     {
-        gate_proj = LlamaLayer.Projection("gate_proj", config.HiddenSize, config.IntermediateSize, lora);
-        up_proj = LlamaLayer.Projection("up_proj", config.HiddenSize, config.IntermediateSize, lora);
-        down_proj = LlamaLayer.Projection("down_proj", config.IntermediateSize, config.HiddenSize, lora);
+        gate_proj = LlamaLayer.Projection("gate_proj", config.HiddenSize, config.IntermediateSize, lora, kind);
+        up_proj = LlamaLayer.Projection("up_proj", config.HiddenSize, config.IntermediateSize, lora, kind);
+        down_proj = LlamaLayer.Projection("down_proj", config.IntermediateSize, config.HiddenSize, lora, kind);
         RegisterComponents();
     }
 
@@ -110,7 +129,7 @@ internal sealed class LlamaFeedForward : Module<Tensor, Tensor>
     }
 }
 
-/// <summary>x / √(mean(x²) + ε) · weight.</summary>
+/// <summary>x / √(mean(x²) + ε) · weight, in float32 whatever the type of x.</summary>
 internal sealed class RmsNorm : Module<Tensor, Tensor>
 {
     private readonly Parameter weight;
@@ -127,6 +146,7 @@ internal sealed class RmsNorm : Module<Tensor, Tensor>
     public override Tensor forward(Tensor x)
     {
         using var scope = NewDisposeScope();
-        return (x * rsqrt(x.square().mean([-1], keepdim: true) + _epsilon) * weight).MoveToOuterDisposeScope();
+        var wide = x.to(float32);
+        return (wide * rsqrt(wide.square().mean([-1], keepdim: true) + _epsilon) * weight).to(x.dtype).MoveToOuterDisposeScope();
     }
 }

@@ -1,3 +1,5 @@
+using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Quantisation;
 using Pcrl.Train.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -13,17 +15,25 @@ namespace Pcrl.Train.Models;
 /// </summary>
 public sealed class LoraLinear : Module<Tensor, Tensor>
 {
-    private readonly Parameter weight;
+    private readonly Parameter? weight;
+    private readonly Nf4Weight? _quantised;
     private readonly Linear? lora_A, lora_B;
     private readonly double _dropout, _scale;
 
     /// <param name="inputs">Width in.</param>
     /// <param name="outputs">Width out.</param>
     /// <param name="lora">The adapter; null for none.</param>
-    public LoraLinear(int inputs, int outputs, LoraConfig? lora)
+    /// <param name="kind">How W lies in memory. Float32 starts random and can be trained; the others start undefined, to be loaded.</param>
+    public LoraLinear(int inputs, int outputs, LoraConfig? lora, BaseWeights kind = BaseWeights.Float32)
         : base(nameof(LoraLinear))
     {
-        weight = Parameter(Initialisation.Linear(outputs, inputs));
+        Shape = [outputs, inputs];
+        if (kind == BaseWeights.Nf4)
+            _quantised = new Nf4Weight(outputs, inputs);
+        else if (kind == BaseWeights.Bfloat16)
+            weight = Parameter(empty(outputs, inputs, ScalarType.BFloat16), requires_grad: false);
+        else
+            weight = Parameter(Initialisation.Linear(outputs, inputs));
         if (lora is not null)
         {
             lora_A = Linear(inputs, lora.R, hasBias: false);
@@ -33,16 +43,50 @@ public sealed class LoraLinear : Module<Tensor, Tensor>
             _scale = lora.LoraAlpha / lora.R;
         }
         RegisterComponents();
+        if (_quantised is not null)
+            register_module("quantised", _quantised);
     }
 
-    /// <summary>[…, in] → […, out].</summary>
+    /// <summary>The adapter's weights, A and B; none without an adapter.</summary>
+    internal IEnumerable<Tensor> Adapter => lora_A is null ? [] : [lora_A.weight!, lora_B!.weight!];
+
+    /// <summary>[…, in] → […, out], in the type of the input.</summary>
     public override Tensor forward(Tensor x)
     {
         using var scope = NewDisposeScope();
-        var y = functional.linear(x, weight);
+        var type = x.dtype;
+        var y = weight?.dtype == type ? functional.linear(x, weight) : FrozenLinear.Apply(x, () => Base(type));
         if (lora_A is not null)
-            y += lora_B!.forward(lora_A.forward(Dropout(x))) * _scale;
+            y += Adapt(Dropout(x)) * _scale;
         return y.MoveToOuterDisposeScope();
+    }
+
+    private Tensor Adapt(Tensor x) =>
+        functional.linear(functional.linear(x, lora_A!.weight!.to(x.dtype)), lora_B!.weight!.to(x.dtype));
+
+    /// <summary>W as a new tensor of the given type, [out, in].</summary>
+    internal Tensor Base(ScalarType type) => weight is null ? _quantised!.Dequantise(type) : weight.to(type);
+
+    /// <summary>[out, in].</summary>
+    public long[] Shape { get; }
+
+    /// <summary>Gives W its values, row-major, in whatever form it lies.</summary>
+    /// <exception cref="ArgumentException">The number of values does not fit.</exception>
+    public void SetBase(ReadOnlySpan<float> values)
+    {
+        if (weight is null)
+            _quantised!.Set(values);
+        else
+            Weights.Set(weight, values);
+    }
+
+    /// <summary>Gives W random values of standard deviation 1/√inputs, quickly: for trials of size and time.</summary>
+    internal void RandomiseBase(Random random)
+    {
+        if (_quantised is not null)
+            _quantised.Randomise(random, 1 / MathF.Sqrt(Shape[1]));
+        else
+            weight!.detach().normal_(0, 1 / Math.Sqrt(Shape[1]));
     }
 
     /// <summary>Dropout from this thread's own random numbers (torch's takes the global ones).</summary>
@@ -55,7 +99,9 @@ public sealed class LoraLinear : Module<Tensor, Tensor>
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var merged = lora_A is null ? weight.clone() : weight + lora_B!.weight!.matmul(lora_A.weight!) * _scale;
+        var merged = Base(ScalarType.Float32).clone();
+        if (lora_A is not null)
+            merged += lora_B!.weight!.matmul(lora_A.weight!) * _scale;
         return merged.MoveToOuterDisposeScope();
     }
 }

@@ -3,6 +3,8 @@ using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Losses;
 using Pcrl.Train.Models.Clip;
+using Pcrl.Train.Quantisation;
+using Pcrl.Train.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -15,7 +17,9 @@ namespace Pcrl.Train.Models;
 /// <param name="Language">The LLM.</param>
 /// <param name="Lora">Its adapters.</param>
 /// <param name="Bert">The frozen text encoder of ablation (e); null where the LLM reads the clues.</param>
-public sealed record ModelShape(VisualConfig Visual, LlmConfig Language, LoraConfig Lora, BertConfig? Bert = null)
+/// <param name="Base">How the LLM's frozen weights lie in memory.</param>
+public sealed record ModelShape(
+    VisualConfig Visual, LlmConfig Language, LoraConfig Lora, BertConfig? Bert = null, BaseWeights Base = BaseWeights.Float32)
 {
     /// <summary>Width of the space in which pictures and texts are compared: an eighth of the LLM's, 512 at full size.</summary>
     public int AlignmentWidth => Language.HiddenSize / 8;
@@ -71,7 +75,7 @@ public sealed class PcrlModel : Module
         local_visual_projector = Linear(visual.FeatureChannels, visual.TokenWidth);
         global_visual_projector = Sequential(
             ("0", Linear(visual.FeatureChannels, visual.TokenWidth)), ("1", Linear(visual.TokenWidth, visual.TokenWidth)));
-        language_model = new Llama(shape.Language, shape.Lora);
+        language_model = new Llama(shape.Language, shape.Lora, shape.Base);
         local_seg = MaskHead.Create(visual.FeatureChannels);
         Module<Tensor, Tensor> Align(int width) => Linear(width, shape.AlignmentWidth);
         local_visual_align = Align(visual.TokenWidth);
@@ -89,6 +93,23 @@ public sealed class PcrlModel : Module
         RegisterComponents();
         _mean = tensor(visual.Mean.ToArray()).DetachFromDisposeScope();
         _std = tensor(visual.Std.ToArray()).DetachFromDisposeScope();
+    }
+
+    /// <summary>
+    /// A model without memory behind its weights: it has their names and shapes, at any size, and can compute nothing. Not to be made beside other torch work, since
+    /// torch's default device is the process's.
+    /// </summary>
+    public static PcrlModel Outline(ModelShape shape)
+    {
+        set_default_device(META);
+        try
+        {
+            return new PcrlModel(shape);
+        }
+        finally
+        {
+            set_default_device(TorchDevice.Current);
+        }
     }
 
     /// <summary>Dimensions.</summary>
@@ -131,6 +152,11 @@ public sealed class PcrlModel : Module
             .Select(p => (p.name, p.parameter))];
     }
 
+    /// <summary>How many weights of each part are trained on the given losses; all adapters together are called LoRA.</summary>
+    public IReadOnlyList<(string Part, long Count)> TrainedCounts(LossConfig loss) => [.. Trained(loss)
+        .GroupBy(p => p.Name.Contains(".lora_") ? "LoRA" : p.Name.Split('.')[0], p => p.Value.numel())
+        .Select(part => (part.Key, part.Sum()))];
+
     /// <summary>Leaves gradients to what is trained on the given losses, puts that into training mode, and gives it back.</summary>
     public IReadOnlyList<(string Name, Parameter Value)> Train(LossConfig loss)
     {
@@ -148,8 +174,8 @@ public sealed class PcrlModel : Module
     {
         var copy = new PcrlModel(Shape);
         using var nothing = no_grad();
-        foreach (var (to, from) in Weights.Of(copy).Zip(Weights.Of(this)))
-            to.Value.copy_(from.Value);
+        foreach (var (to, from) in copy.parameters().Concat(copy.buffers()).Zip(parameters().Concat(buffers())))
+            to.copy_(from);
         return copy;
     }
 

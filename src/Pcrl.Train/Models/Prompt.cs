@@ -15,9 +15,15 @@ public sealed class Prompt
 
     /// <summary>Tokenises the template.</summary>
     public Prompt(PromptTemplate template, Tokenizer tokenizer)
+        : this(tokenizer.EncodePrompt(template.Head), tokenizer.EncodePrompt(template.Tail))
     {
-        _head = [.. tokenizer.EncodePrompt(template.Head).Select(id => (long)id)];
-        _tail = [.. tokenizer.EncodePrompt(template.Tail).Select(id => (long)id)];
+    }
+
+    /// <summary>A prompt of given token ids.</summary>
+    public Prompt(IEnumerable<int> head, IEnumerable<int> tail)
+    {
+        _head = [.. head.Select(id => (long)id)];
+        _tail = [.. tail.Select(id => (long)id)];
     }
 
     /// <summary>Tokens around the visual ones.</summary>
@@ -45,7 +51,7 @@ public sealed class Prompt
         using var scope = NewDisposeScope();
         int visualTokens = (int)visual.shape[1];
         var rows = PackedRows.Of([.. findings.Select(f => Sequence(visualTokens, f))]);
-        return Loss(llama, llama.Hidden(rows, visual), rows, visualTokens, findings).MoveToOuterDisposeScope();
+        return Loss(llama, llama.Hidden(rows, rows.Embeddings(llama, visual)), rows, visualTokens, findings).MoveToOuterDisposeScope();
     }
 
     /// <summary>L_g from hidden states that are there already.</summary>

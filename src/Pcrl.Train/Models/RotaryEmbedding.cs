@@ -17,12 +17,12 @@ internal static class RotaryEmbedding
         return (angles.cos().MoveToOuterDisposeScope(), angles.sin().MoveToOuterDisposeScope());
     }
 
-    /// <summary>Turns <paramref name="x"/> [B, heads, T, head] by the tables [T, head].</summary>
+    /// <summary>Turns <paramref name="x"/> [B, heads, T, head] by the tables [T, head], in float32, back to its own type.</summary>
     public static Tensor Rotate(Tensor x, Tensor cos, Tensor sin)
     {
         long half = x.shape[^1] / 2;
         using var scope = NewDisposeScope();
         var turned = cat([-x.narrow(-1, half, half), x.narrow(-1, 0, half)], dim: -1);
-        return (x * cos + turned * sin).MoveToOuterDisposeScope();
+        return (x * cos + turned * sin).to(x.dtype).MoveToOuterDisposeScope();
     }
 }

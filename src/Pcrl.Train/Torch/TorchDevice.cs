@@ -1,3 +1,4 @@
+using Pcrl.Runtime;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -9,14 +10,35 @@ public static class TorchDevice
     [ThreadStatic]
     private static Generator? _random;
 
-    /// <summary>Where every tensor of a run lives. CPU only so far; a CUDA device slots in here.</summary>
-    public static Device Current => CPU;
+    /// <summary>Where every tensor of a run lives.</summary>
+    public static Device Current { get; private set; } = CPU;
+
+    /// <summary>Takes a device for all tensors made from now on; to be called before any is made.</summary>
+    /// <param name="name"><c>cpu</c>, <c>cuda</c>, or <c>auto</c>: CUDA where there is a device for it.</param>
+    /// <returns>One line that says what was chosen.</returns>
+    /// <exception cref="InputException">No such device.</exception>
+    public static string Choose(string name)
+    {
+        if (name is not ("auto" or "cpu" or "cuda"))
+            throw new InputException("--device", $"'{name}' is none of auto, cpu, cuda");
+        bool cuda = name != "cpu" && cuda_is_available();
+        if (name == "cuda" && !cuda)
+            throw new InputException("--device", "there is no CUDA device, or the program was not built for it (-p:TorchBackend=cuda)");
+        if (cuda)
+        {
+            InitializeDeviceType(DeviceType.CUDA);
+            Current = CUDA;
+            set_default_device(Current);
+            _random = null;
+        }
+        return cuda ? "device: CUDA" : $"device: CPU{(name == "auto" ? " (no CUDA device, or built without it)" : "")}";
+    }
 
     /// <summary>
     /// This thread's own random numbers, so that threads that train side by side draw the same ones in every run. Everything random in a
     /// forward pass comes from here; torch's global generator only initialises weights.
     /// </summary>
-    public static Generator Random => _random ??= new Generator(0, CPU);
+    public static Generator Random => _random ??= new Generator(0, Current);
 
     /// <summary>Sets the threads of an operator and, for the calling thread, both generators.</summary>
     /// <param name="threads">

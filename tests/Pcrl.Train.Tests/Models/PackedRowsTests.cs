@@ -33,12 +33,13 @@ public class PackedRowsTests
         }, null);
         var visual = randn(3, 16);
         var rows = PackedRows.Of(Sequences);
-        var packed = llama.Hidden(rows, visual);
+        var packed = llama.Hidden(rows, rows.Embeddings(llama, visual));
         int used = 0;
         for (int i = 0; i < Sequences.Length; i++)
         {
             int slots = Sequences[i].Count(t => t == PackedRows.VisualSlot);
-            var alone = llama.Hidden(PackedRows.Of([Sequences[i]]), slots > 0 ? visual[used..(used + slots)] : null);
+            var single = PackedRows.Of([Sequences[i]]);
+            var alone = llama.Hidden(single.Embeddings(llama, slots > 0 ? visual[used..(used + slots)] : null)).squeeze(0);
             Assert.True(packed.narrow(0, rows.Start(i), Sequences[i].Length).allclose(alone, atol: 1e-5));
             used += slots;
         }

@@ -2,7 +2,10 @@ using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
+using Pcrl.Train.Models.Clip;
+using Pcrl.Train.Quantisation;
 using Pcrl.Train.Text;
 using Pcrl.Train.Torch;
 using TorchSharp;
@@ -44,6 +47,43 @@ public class PcrlModelTests
         ])
             Assert.Contains(name, names);
         Assert.DoesNotContain(names, n => n.Contains("k_proj.lora") || n.Contains("num_batches"));
+    }
+
+    /// <summary>The paper's 229.9 M, part by part as the reference counts them; ablation (e) adds BERT's two heads.</summary>
+    [Fact]
+    public void Trainable_parameters_at_full_size_are_the_papers()
+    {
+        var full = new ModelShape(new VisualConfig(), new LlmConfig(), new LoraConfig(), Base: BaseWeights.Nf4);
+        using (var outline = PcrlModel.Outline(full))
+        {
+            var counts = outline.TrainedCounts(new LossConfig());
+            Assert.Equal(
+            [
+                ("local_res", 167_792_640), ("local_visual_projector", 8_392_704), ("global_visual_projector", 25_174_016), ("local_seg", 16_781_313),
+                ("local_visual_align", 2_097_664), ("local_text_align", 2_097_664), ("local_logit_scale", 1),
+                ("global_visual_align", 2_097_664), ("global_text_align", 2_097_664), ("global_logit_scale", 1), ("LoRA", 3_407_872),
+            ], counts.OrderBy(c => c.Part == "LoRA").ThenBy(c => Order.IndexOf(c.Part)));
+            Assert.Equal(229_939_203, counts.Sum(c => c.Count));
+        }
+        using var withBert = PcrlModel.Outline(full with { Bert = new BertConfig() });
+        Assert.Equal(230_726_659, withBert.TrainedCounts(new LossConfig { TextEncoder = "bert" }).Sum(c => c.Count));
+    }
+
+    private static readonly List<string> Order =
+    [
+        "local_res", "local_visual_projector", "global_visual_projector", "local_seg", "local_visual_align", "local_text_align", "local_logit_scale",
+        "global_visual_align", "global_text_align", "global_logit_scale",
+    ];
+
+    [Fact]
+    public void An_outline_has_the_names_and_shapes_of_the_model()
+    {
+        using var model = Create();
+        using var outline = PcrlModel.Outline(Shape);
+        Assert.Equal(model.named_parameters().Select(p => (p.name, string.Join(',', p.parameter.shape))),
+            outline.named_parameters().Select(p => (p.name, string.Join(',', p.parameter.shape))));
+        Assert.All(outline.parameters(), p => Assert.Equal(DeviceType.META, p.device_type));
+        Assert.Equal(DeviceType.CPU, zeros(1).device_type);
     }
 
     [Theory]

@@ -1,0 +1,147 @@
+using System.Text.Json;
+using Pcrl.Runtime;
+using Pcrl.Runtime.Vision;
+using Pcrl.Train.Clues;
+using Pcrl.Train.Data;
+using Pcrl.Train.Fitting;
+using SkiaSharp;
+
+namespace Pcrl.Train.Tests.Data;
+
+/// <summary>A tiny synthetic data set in CTRG-Brain's layout: pictures of phantoms, two studies of every patient.</summary>
+public sealed class StudySplitTests : IDisposable
+{
+    private const int Studies = 20;
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("pcrl-ctrg-").FullName;
+
+    public StudySplitTests()
+    {
+        var findings = new List<object>();
+        var slices = new List<object>();
+        for (int i = 0; i < Studies; i++)
+        {
+            // The last study repeats the first one's pictures; every third text is the same.
+            var phantom = PhantomGenerator.Create((ulong)(i == Studies - 1 ? 0 : i), new PhantomOptions { ImageSize = 64 });
+            string id = $"s{i}", images = Path.Combine(_folder, "images", id);
+            Directory.CreateDirectory(images);
+            var names = new List<string>();
+            foreach (var slice in phantom.Study.Slices.Skip(1).Take(24))
+            {
+                names.Add($"{names.Count + 1:D2}.png");
+                using var bitmap = new SKBitmap(64, 64, SKColorType.Gray8, SKAlphaType.Opaque);
+                for (int p = 0; p < slice.Pixels.Length; p++)
+                {
+                    byte grey = (byte)Math.Clamp(slice.Pixels[p] * 255 / 80, 0, 255);
+                    bitmap.SetPixel(p % 64, p / 64, new SKColor(grey, grey, grey));
+                }
+                using var stream = File.Create(Path.Combine(images, names[^1]));
+                bitmap.Encode(stream, SKEncodedImageFormat.Png, 100);
+            }
+            findings.Add(new { id, impression = "不读", findings = i % 3 == 0 ? "头颅CT平扫：脑沟正常。" : $"左侧额叶见{i}处低密度影。" });
+            slices.Add(new { id, patient = $"p{i / 2}", slices = names });
+        }
+        File.WriteAllText(Path.Combine(_folder, "findings.json"), JsonSerializer.Serialize(findings));
+        File.WriteAllText(Path.Combine(_folder, "slices.json"), JsonSerializer.Serialize(slices));
+    }
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private StudySplit Load(int seed = 1, string? clues = null) => StudySplit.Load(
+        new RunConfig
+        {
+            Data = new DataConfig { Source = "ctrg", Path = _folder, SplitSeed = seed, Clues = clues },
+            Visual = new VisualConfig { ImageSize = 32 },
+        }, [], new Progress<StageProgress>(), default);
+
+    [Fact]
+    public void Patients_are_split_seven_one_two_and_none_is_in_two_parts()
+    {
+        var split = Load();
+        Assert.Equal((14, 2, 4), (split.Training.Count, split.Validation.Count, split.HeldOut.Count)); // 10 patients of two studies
+        IReadOnlyList<TrainingStudy>[] parts = [split.Training, split.Validation, split.HeldOut];
+        var patients = parts.Select(part => part.Select(s => s.Seed / 2).ToHashSet()).ToArray(); // a study's number tells its patient here
+        Assert.Empty(patients[0].Intersect(patients[1].Concat(patients[2])));
+        Assert.Empty(patients[1].Intersect(patients[2]));
+        Assert.Equal(split.Hash, Load().Hash);
+        Assert.NotEqual(split.Hash, Load(seed: 2).Hash);
+        Assert.Equal(24 * 32 * 32, split.Training[0].Slices.Length);
+        Assert.DoesNotContain(split.Training, s => s.Findings[0].Contains("平扫"));
+    }
+
+    [Fact]
+    public void What_stands_in_two_parts_is_counted()
+    {
+        var split = Load();
+        Assert.Contains(split.Training, s => s.Findings[0] == "脑沟正常。");
+        Assert.Equal(split.HeldOut.Count(s => s.Findings[0] == "脑沟正常。"), split.Leakage.HeldOutFindings);
+        Assert.Equal(split.Validation.Count(s => s.Findings[0] == "脑沟正常。"), split.Leakage.ValidationFindings);
+        bool apart = split.Training.Any(s => s.Seed is 0) != split.Training.Any(s => s.Seed is Studies - 1);
+        Assert.Equal(apart, split.Leakage.Slices > 0);
+        Assert.Equal(2, Leakage.Count(["甲。", "乙 。"], ["乙。", "丙。", "甲。"]));
+    }
+
+    [Fact]
+    public void Prepared_clues_are_read_and_a_missing_file_of_them_is_named()
+    {
+        string clues = Path.Combine(_folder, "clues");
+        Directory.CreateDirectory(clues);
+        var mask = new bool[32 * 32];
+        mask[40] = true;
+        for (int i = 0; i < Studies; i++)
+        {
+            new StudyClues
+            {
+                Id = $"s{i}", Content = "x", ImageSize = 32, Theme = "额叶", Entities = [new ClueEntity("额叶", "额叶见低密度影", 5, 0, 1)],
+                Galleries = [.. Enumerable.Range(0, 24).Select(s => (IReadOnlyList<ClueMask>)(s == 5 ? [new ClueMask(RunLengthMask.Encode(mask, 32, 32).ToText(), 1, 1)] : []))],
+            }.Save(PrepareRun.FileOf(clues, $"s{i}"));
+        }
+        var clue = Assert.Single(Load(clues: clues).Training[0].Clues!);
+        Assert.Equal((5, "额叶见低密度影", 1), (clue.Slice, clue.Text, clue.Mask.Area));
+        File.Delete(PrepareRun.FileOf(clues, "s3"));
+        Assert.Contains("s3.clues.json", Assert.Throws<InputException>(() => Load(clues: clues)).Message);
+    }
+
+    [Theory]
+    [InlineData("slices.json", "\"24.png\"", "\"25.png\"", "25.png")]
+    [InlineData("slices.json", "\"01.png\",", "", "23 slices")]
+    [InlineData("slices.json", "\"s7\"", "\"../s7\"", "no file name")]
+    [InlineData("slices.json", "\"s7\"", "\"s8\"", "twice")]
+    [InlineData("findings.json", "\"s7\"", "\"t7\"", "s7")]
+    public void What_is_wrong_with_a_data_set_is_named(string file, string from, string to, string named)
+    {
+        string path = Path.Combine(_folder, file);
+        string text = File.ReadAllText(path);
+        int at = text.IndexOf(from, StringComparison.Ordinal);
+        File.WriteAllText(path, text[..at] + to + text[(at + from.Length)..]);
+        var error = Assert.Throws<InputException>(() => Load());
+        Assert.Contains(named, error.Message);
+        Assert.Contains(file, error.Message);
+    }
+
+    [SkippableFact]
+    public void Ctrg_has_the_duplicates_that_are_known_of_it()
+    {
+        // The test part is not shared; train against validation is what can be counted here.
+        string? folder = Shared("data/ctrg-reports");
+        Skip.If(folder is null, "the shared findings of CTRG-Brain are not beside the checkout");
+        string[] Texts(string part) => [.. Evaluation.ReportFileTexts(Path.Combine(folder!, part))];
+        Assert.Equal(0, Leakage.Count([], Texts("validation.json")));
+        Assert.InRange(Leakage.Count(Texts("train.json"), Texts("validation.json")), 1, Texts("validation.json").Length - 1);
+    }
+
+    private static string? Shared(string path)
+    {
+        for (string? folder = AppContext.BaseDirectory; folder is not null; folder = Path.GetDirectoryName(folder))
+        {
+            if (Directory.Exists(Path.Combine(folder, "shared", path)))
+                return Path.Combine(folder, "shared", path);
+        }
+        return null;
+    }
+
+    private static class Evaluation
+    {
+        public static IEnumerable<string> ReportFileTexts(string path) => Pcrl.Train.Evaluation.ReportFile.Read(path).Select(r => r.Texts[0]);
+    }
+}
