@@ -32,7 +32,7 @@ public sealed class ResumeTests : IDisposable
     }
 
     [Fact]
-    public void A_fit_killed_at_random_steps_ends_as_if_it_had_not_been()
+    public async Task A_fit_killed_at_random_steps_ends_as_if_it_had_not_been()
     {
         var whole = PcrlProcess.RunTool("pcrl-train", Fit("whole"));
         Assert.True(whole.ExitCode == 0, whole.Error);
@@ -45,11 +45,11 @@ public sealed class ResumeTests : IDisposable
             var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
             var before = File.GetLastWriteTimeUtc(checkpoint); // a date long past where there is none yet
             while (!process.HasExited && File.GetLastWriteTimeUtc(checkpoint) == before)
-                Thread.Sleep(5);
-            Thread.Sleep(random.Next(150));
+                await Task.Delay(5);
+            await Task.Delay(random.Next(150));
             process.Kill(); // SIGKILL
-            process.WaitForExit();
-            Assert.True(process.ExitCode == 137, $"the fit ended before it could be killed: {error.Result}{output.Result}");
+            await process.WaitForExitAsync();
+            Assert.True(process.ExitCode == 137, $"the fit ended before it could be killed: {await error}{await output}");
             Assert.False(File.Exists(Path.Combine(_folder, "killed", "metrics.json")));
         }
         var resumed = PcrlProcess.RunTool("pcrl-train", Fit("killed"));

@@ -3,6 +3,6 @@ using Pcrl.Tools;
 
 return await ToolMain.RunAsync(new RootCommand("Trains, evaluates and ablates Pcrl's models.")
 {
-    MiniCommand.Create(), FitCommand.Create(), AblateCommand.Create(), ProfileCommand.Create(), ScoreCommand.Create(), PhantomCommand.Create(), EvaluateCommand.Create(),
-    PrepareCommand.Create(), CrossValidateCommand.Create(), ParamsCommand.Create(), StepCommand.Create(),
+    MiniCommand.Create(), FitCommand.Create(), AblateCommand.Create(), CrossValidateCommand.Create(), ProfileCommand.Create(), ScoreCommand.Create(),
+    PhantomCommand.Create(), EvaluateCommand.Create(), PrepareCommand.Create(), ParamsCommand.Create(), StepCommand.Create(),
 }, args);

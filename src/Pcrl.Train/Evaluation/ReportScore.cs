@@ -4,7 +4,7 @@ namespace Pcrl.Train.Evaluation;
 
 /// <summary>
 /// The row of the paper's Table 2 for a set of reports, with the strict scores of findings beside it. Text metrics are over jieba words with the medical user
-/// dictionary; CE is micro-averaged over the entity keywords. All lie in 0..1 but CIDEr, 0..10.
+/// dictionary; CE is over the entity keywords. All lie in 0..1 but CIDEr, 0..10.
 /// </summary>
 public sealed record ReportScore(
     double Bleu1, double Bleu2, double Bleu3, double Bleu4, double Meteor, double RougeL, double Cider, double CeF1, double CeF1Macro, double FindingsF1,

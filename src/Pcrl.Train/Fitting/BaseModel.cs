@@ -100,7 +100,7 @@ internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Ph
         .SelectMany(s => s.Findings.Concat(s.KeyPhrases.SelectMany(p => p.Split(' '))))
         .Concat(Enumerable.Repeat(config.Prompt.Tail, studies.Count));
 
-    /// <summary>Takes weights from a file.</summary>
+    /// <summary>Fills a part of a model from a file.</summary>
     public static void Load(string path, nn.Module module)
     {
         using var file = Checkpoint.Open(path);

@@ -19,7 +19,6 @@ internal static class ReportWriter
     {
         var clock = Stopwatch.StartNew();
         var reports = new List<string>();
-        int maximum = MaximumTokens(run);
         using var nothing = no_grad();
         run.Model.SetReportTraining(false);
         foreach (long[] studies in Enumerable.Range(0, features.Count).Select(i => (long)i).Chunk(Batch))
@@ -27,7 +26,7 @@ internal static class ReportWriter
             cancellation.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
             var visual = run.Model.VisualTokens(features.Take(studies), studies.Length);
-            var ids = GreedyDecoder.Decode(run.Model.Language, run.Prompt.Embed(run.Model.Language, visual), run.Tokenizer.Data.EosId, maximum);
+            var ids = GreedyDecoder.Decode(run.Model.Language, run.Prompt.Embed(run.Model.Language, visual), run.Tokenizer.Data.EosId, MaximumTokens(run));
             reports.AddRange(ids.Select(run.Tokenizer.Decode));
             progress.Report(new StageProgress("write", reports.Count, features.Count, "reports", clock.Elapsed, null));
         }

@@ -22,7 +22,7 @@ public sealed class JointFitTests : IDisposable
         Language = new LlmConfig { HiddenSize = 16, IntermediateSize = 32, NumHiddenLayers = 1, NumAttentionHeads = 2, NumKeyValueHeads = 1 },
         Lora = new LoraConfig { R = 2, LoraDropout = 0.3f },
         Loss = new LossConfig(),
-        JointFit = new JointFitConfig { Steps = 6, Batch = 4, LearningRate = 3e-3, CheckpointEvery = 1, Masks = "coverage", Patience = 2 },
+        JointFit = new JointFitConfig { Steps = 6, Batch = 4, LearningRate = 3e-3, CheckpointEvery = 1, Masks = "coverage", Patience = 6 },
     };
 
     private static readonly TrainingStudy[] Studies = [.. Enumerable.Range(0, 6).Select(i => TrainingStudy.Maker(Config, 0.3f)((ulong)(40 + i)))];
@@ -82,7 +82,7 @@ public sealed class JointFitTests : IDisposable
     public void The_best_epoch_is_what_remains_and_patience_ends_the_fit()
     {
         // A rate of zero never brings anything better than the first epoch.
-        var still = Config with { JointFit = Config.JointFit with { LearningRate = 0, Steps = 20 } };
+        var still = Config with { JointFit = Config.JointFit with { LearningRate = 0, Steps = 20, Patience = 2 } };
         Assert.Equal(3, Fit(still, resume: false).History.Steps.Count);
         Assert.Equal(3, Fit(still, resume: true).History.Steps.Count); // and it stays ended
     }

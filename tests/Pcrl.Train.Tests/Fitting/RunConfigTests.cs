@@ -47,6 +47,59 @@ public class RunConfigTests
     public void Wrong_overrides_are_refused(string wrong) =>
         Assert.Contains(wrong, Assert.Throws<InputException>(() => Load("{}", wrong)).Message);
 
+    [Theory]
+    [InlineData("--visual.grid=5", "--loss.segmentation=1", "grid")]
+    [InlineData("--language.num_attention_heads=3", "--seed=1", "heads")]
+    [InlineData("--joint_fit.batch=2", "--loss.theme=1", "L_CLt")]
+    [InlineData("--joint_fit.patience=3", "--seed=1", "validation")]
+    [InlineData("--joint_fit.schedule=linear", "--seed=1", "schedule")]
+    [InlineData("--loss.text_encoder=bert", "--seed=1", "neither entity nor theme")]
+    [InlineData("--data.source=ctrg", "--seed=1", "path")]
+    [InlineData("--data.source=pictures", "--seed=1", "pictures")]
+    [InlineData("--loss.report=-1", "--seed=1", "report")]
+    public void What_cannot_go_together_is_refused(string first, string second, string named) =>
+        Assert.Contains(named, Assert.Throws<InputException>(() => Load("{}", first, second)).Message);
+
+    [Fact]
+    public void A_configuration_replaces_values_of_its_base()
+    {
+        string folder = Directory.CreateTempSubdirectory("pcrl-config-").FullName;
+        try
+        {
+            string Write(string name, string json)
+            {
+                File.WriteAllText(Path.Combine(folder, name), json);
+                return Path.Combine(folder, name);
+            }
+            Write("base.json", """{ "name": "base", "seed": 5, "visual": { "image_size": 96, "width": 8 } }""");
+            var config = RunConfig.Load(Write("own.json", """{ "base": "base.json", "name": "own", "visual": { "width": 16 } }"""), []);
+            Assert.Equal(("own", 5, 96, 16), (config.Name, config.Seed, config.Visual.ImageSize, config.Visual.Width));
+            Assert.Contains("round.json", Assert.Throws<InputException>(() => RunConfig.Load(Write("round.json", """{ "base": "round.json" }"""), [])).Message);
+            Assert.Contains("gone.json", Assert.Throws<InputException>(() => RunConfig.Load(Write("lost.json", """{ "base": "gone.json" }"""), [])).Message);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Fact]
+    public void Every_row_of_the_ablation_loads_and_differs_in_its_losses_alone()
+    {
+        string? root = AppContext.BaseDirectory;
+        while (!File.Exists(Path.Combine(root!, "Pcrl.sln")))
+            root = Path.GetDirectoryName(root);
+        RunConfig[] rows = [.. new[] { "baseline", "a", "b", "c", "d", "e", "ours" }
+            .Select(row => RunConfig.Load(Path.Combine(root!, "configs", "ablation", row + ".json"), []))];
+        _ = new Ablation(rows, 1, "unused");
+        Assert.Equal(
+            [(false, false, false), (true, false, false), (false, true, false), (true, true, false), (false, true, true), (true, true, true), (true, true, true)],
+            rows.Select(r => (r.Loss.Segmentation > 0, r.Loss.Entity > 0, r.Loss.Theme > 0)));
+        Assert.Equal("bert", rows[5].Loss.TextEncoder);
+        Assert.Contains("more than its losses",
+            Assert.Throws<InputException>(() => new Ablation([rows[0], rows[1] with { Seed = 9 }], 1, "unused")).Message);
+    }
+
     private static RunConfig Load(string json, params string[] overrides)
     {
         string path = Path.GetTempFileName();

@@ -1,3 +1,4 @@
+using Pcrl.Runtime;
 using Pcrl.Runtime.Language;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Models;
@@ -95,6 +96,45 @@ public class QuantisedLlamaTests
     /// <summary>‖a − b‖ / ‖a‖.</summary>
     private static double Distance(float[] a, float[] b) =>
         Math.Sqrt(a.Zip(b).Sum(p => Math.Pow(p.First - p.Second, 2)) / a.Sum(v => (double)v * v));
+
+    /// <summary>A checkpoint in float32 becomes the nearest weights of each form, under Hugging Face's names.</summary>
+    [Theory]
+    [InlineData(BaseWeights.Float32)]
+    [InlineData(BaseWeights.Bfloat16)]
+    [InlineData(BaseWeights.Nf4)]
+    public void A_checkpoint_is_quantised_on_the_way_in(BaseWeights kind)
+    {
+        TorchDevice.Configure(threads: 1, seed: 5);
+        using var scope = NewDisposeScope();
+        using var nothing = no_grad();
+        using var original = new Llama(Config, null);
+        string path = Path.GetTempFileName();
+        Weights.Save(path, Weights.Of(original));
+        using var loaded = new Llama(Config, Lora, kind);
+        using (var file = SafetensorsFile.Open(path))
+            loaded.LoadBase(file);
+        var linears = loaded.named_modules().Where(m => m.module is LoraLinear).ToDictionary(m => m.name + ".weight", m => (LoraLinear)m.module);
+        var others = loaded.named_parameters().ToDictionary(p => p.name, p => p.parameter);
+        foreach (var (name, value) in Weights.Of(original))
+        {
+            var got = linears.TryGetValue(name, out var linear) ? linear.Base(float32) : others[name];
+            bool quantised = kind == BaseWeights.Nf4 && name.Contains("_proj.");
+            Assert.Equal(quantised ? ThroughNf4(value) : Weights.Floats(kind == BaseWeights.Float32 || name.Contains("norm") ? value : value.to(ScalarType.BFloat16)),
+                Weights.Floats(got));
+        }
+
+        using var other = new Llama(Config with { IntermediateSize = 128 }, null, kind);
+        using (var file = SafetensorsFile.Open(path))
+            Assert.Contains("mlp", Assert.Throws<InputException>(() => other.LoadBase(file)).Message);
+        File.Delete(path);
+    }
+
+    private static float[] ThroughNf4(Tensor value)
+    {
+        using var weight = new Nf4Weight(value.shape[0], value.shape[1]);
+        weight.Set(Weights.Floats(value));
+        return Weights.Floats(weight.Dequantise(ScalarType.Float32));
+    }
 
     [Fact]
     public void Steps_leave_no_tensors_behind()
