@@ -61,11 +61,11 @@ public sealed class JointObjective
         if (masked.Count > 0)
             segmentation = Segmentation(model, Rows(encoding.Map!, masked.Select(c => c.At)), [.. masked.Select(c => c.Clue.Mask!)]);
         if (entityTexts.Length > 0)
-            entity = Contrast(model.Local, Rows(encoding.Local!, named.Select(c => c.At)), Rows(represented!, entityTexts.Select(t => (long)t)));
+            entity = Contrast(model.Local, Rows(encoding.Local!, named.Select(c => c.At)), Rows(represented!, entityTexts.Select(t => (long)t)), entityTexts);
         if (themeTexts.Length > 0)
         {
             var brightest = encoding.Global.view(batch.Count, slices, -1).amax([1]); // GMP over the slices: [B, D]
-            theme = Contrast(model.Global, Rows(brightest, themes.Select(i => (long)i)), Rows(represented!, themeTexts.Select(t => (long)t)));
+            theme = Contrast(model.Global, Rows(brightest, themes.Select(i => (long)i)), Rows(represented!, themeTexts.Select(t => (long)t)), themeTexts);
         }
         Tensor? total = null;
         foreach (var (part, coefficient) in (ReadOnlySpan<(Tensor?, double)>)[
@@ -116,14 +116,27 @@ public sealed class JointObjective
         return (_config.Dice == "paper" ? DiceLoss.Paper(predicted, wanted) : DiceLoss.Released(predicted, wanted)).MoveToOuterDisposeScope();
     }
 
-    private Tensor Contrast(AlignmentHeads heads, Tensor visual, Tensor text)
+    /// <param name="heads">Take both sides into one space.</param>
+    /// <param name="visual">[N, D].</param>
+    /// <param name="text">[N, D], row by row.</param>
+    /// <param name="texts">Which text each row is; equal ones have one number.</param>
+    private Tensor Contrast(AlignmentHeads heads, Tensor visual, Tensor text, int[] texts)
     {
         using var scope = NewDisposeScope();
         var cosine = ContrastiveLoss.Cosine(heads.Visual.forward(visual), heads.Text.forward(text)); // [N, N]
+        bool paper = _config.Contrast == "paper";
+        var similarities = paper ? cosine / _config.Temperature : cosine * heads.LogitScale.exp();
         long pairs = cosine.shape[0];
-        var loss = _config.Contrast == "paper"
-            ? ContrastiveLoss.Paper(cosine / _config.Temperature, _config.AlphaVisual / pairs, _config.AlphaText / pairs)
-            : ContrastiveLoss.Released(cosine * heads.LogitScale.exp());
+        if (_config.EqualTexts == "spare")
+        {
+            if (texts.Distinct().Count() < 2)
+                return (cosine.sum() * 0).MoveToOuterDisposeScope(); // nothing to compare with
+            var same = tensor(texts.SelectMany((a, i) => texts.Select((b, j) => i != j && a == b)).ToArray()).view(pairs, pairs);
+            similarities = similarities.masked_fill(same, double.NegativeInfinity);
+        }
+        var loss = paper
+            ? ContrastiveLoss.Paper(similarities, _config.AlphaVisual / pairs, _config.AlphaText / pairs)
+            : ContrastiveLoss.Released(similarities);
         return loss.MoveToOuterDisposeScope();
     }
 

@@ -27,6 +27,12 @@ public sealed record LossConfig
     public string Contrast { get; init; } = "paper";
 
     /// <summary>
+    /// What becomes of slices or studies that have the very same text: <c>contrast</c> pushes each from the other's text as from any other, as paper and code do; <c>spare</c>
+    /// leaves these pairs out of the denominator, where texts are few and often equal.
+    /// </summary>
+    public string EqualTexts { get; init; } = "contrast";
+
+    /// <summary>
     /// τ of the form <c>paper</c>. It is a constant there: that loss falls without end as τ goes to 0. The form <c>released</c> learns its own, which starts at
     /// 1/exp(2.6592) = 0.07.
     /// </summary>
@@ -68,6 +74,8 @@ public sealed record LossConfig
             if (form is not ("paper" or "released"))
                 return $"{name} is neither paper nor released";
         }
+        if (EqualTexts is not ("contrast" or "spare"))
+            return "equal_texts is neither contrast nor spare";
         if (!(Temperature > 0 && double.IsFinite(Temperature)))
             return $"temperature is {Temperature}, not a positive number";
         if (TextEncoder is not ("llama" or "bert"))

@@ -145,6 +145,23 @@ public class JointObjectiveTests
         total.backward();
     }
 
+    [Theory]
+    [InlineData("paper")]
+    [InlineData("released")]
+    public void Equal_texts_are_no_negatives_where_they_are_spared(string form)
+    {
+        var contrast = new LossConfig { Report = 0, Segmentation = 0, Theme = 0, Contrast = form };
+        var spare = contrast with { EqualTexts = "spare" };
+        using var scope = NewDisposeScope();
+        using var model = Create(contrast);
+        var features = Features(2);
+        double Entity(LossConfig config, params string[] texts) => new JointObjective(Prompt, config).Loss(model, features,
+            [Target(config, "右", [.. texts.Select((t, i) => (i, t, false))]), Target(config, "左")]).Parts.Entity;
+        Assert.Equal(Entity(contrast, "额叶", "影", "左侧"), Entity(spare, "额叶", "影", "左侧"), 1e-5);
+        Assert.True(Entity(spare, "额叶", "影", "额叶") < Entity(contrast, "额叶", "影", "额叶"));
+        Assert.Equal(0, Entity(spare, "额叶", "额叶", "额叶"));
+    }
+
     [Fact]
     public void Bert_reads_the_texts_where_it_is_asked_to_and_stays_frozen()
     {
