@@ -31,7 +31,7 @@ internal static class CrossValidateCommand
         if (folds is < 2 or > 20)
             throw new InputException("--folds", "must be between 2 and 20");
         var config = RunConfig.Load(parsed.GetValue(Config)!, parsed.UnmatchedTokens);
-        var cases = MiniTraining.CrossValidate(
+        var cases = CrossValidation.Run(
             config, new RunFolder(parsed.GetValue(Out)!), parsed.GetValue(CtIch)!, folds, new Lines(), new ConsoleProgress(), cancellation);
         if (parsed.GetValue(Show))
         {

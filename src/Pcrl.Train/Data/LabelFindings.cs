@@ -22,9 +22,6 @@ internal static class LabelFindings
     /// <summary>The kinds of blood that can be stated.</summary>
     public static IReadOnlyCollection<LesionKind> Kinds => Present.Keys;
 
-    /// <summary>Every sentence, without its full stop, that a text can begin with: those that state blood, or those that deny it. None is the beginning of another.</summary>
-    public static IEnumerable<string> Openings(bool bleeding) => bleeding ? Present.Values.SelectMany(v => v) : Absent;
-
     /// <summary>One wording.</summary>
     /// <param name="kinds">The kinds of blood that were labelled, those to be named first in front; none for a text that denies blood.</param>
     /// <param name="random">Chooses the words.</param>

@@ -1,5 +1,6 @@
 using Pcrl.Runtime.Studies;
 using Pcrl.Train.Evaluation;
+using Pcrl.Train.Fitting;
 using static TorchSharp.torch;
 
 namespace Pcrl.Train.Data;
@@ -53,21 +54,20 @@ internal static class RealStudies
     /// far it reaches and whose head it is in then tells nothing.
     /// </summary>
     /// <param name="scans">At least one.</param>
-    /// <param name="count">Studies wanted.</param>
-    /// <param name="imageSize">Side of the slices.</param>
-    /// <param name="strength">Of <see cref="SliceAugmentation"/>.</param>
-    /// <param name="seed">Seed of the choices; the noise is from this thread's generator.</param>
-    public static List<TrainingStudy> Splice(IReadOnlyList<RealScan> scans, int count, int imageSize, float strength, int seed)
+    /// <param name="config">How many, how large and how much changed; the seed of the choices. The noise is from this thread's generator.</param>
+    public static List<TrainingStudy> Splice(IReadOnlyList<RealScan> scans, RunConfig config)
     {
+        var (fit, imageSize) = (config.ScanFit, config.Visual.ImageSize);
+        int count = fit.Splices;
         const int tries = 20;
-        var random = new Random(seed);
+        var random = new Random(config.Seed);
         var studies = new List<TrainingStudy>(count);
         while (studies.Count < count)
         {
             var (sources, labels) = Draw(scans, random);
             for (int i = 0; i < tries && Bleeds(labels) != studies.Count % 5 < 2; i++)
                 (sources, labels) = Draw(scans, random);
-            studies.Add(Labelled((ulong)studies.Count, Render(scans, sources, imageSize, strength, random), labels));
+            studies.Add(Labelled((ulong)studies.Count, Render(scans, sources, imageSize, fit.Augmentation, random), labels));
         }
         return studies;
     }

@@ -2,9 +2,6 @@ using System.Globalization;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Data;
 using Pcrl.Train.Fitting;
-using Pcrl.Train.Models;
-using Pcrl.Train.Text;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace Pcrl.Train.Evaluation;
@@ -14,53 +11,35 @@ namespace Pcrl.Train.Evaluation;
 /// <param name="Fold">The fold in which it was held out, from 0.</param>
 /// <param name="Bleeding">The label.</param>
 /// <param name="Probability">
-/// P(blood) / (P(blood) + P(no blood)): each the sum of the probabilities, under the model and given the scan's visual tokens, of all openings of a
-/// label-derived text that state blood (高密度, 出血, 积血) or deny it (see <see cref="LabelFindings.Openings"/>).
+/// That the report's first sentence states blood (see <see cref="FirstSentence"/>), in whatever words: every label-derived text states or denies it there.
 /// </param>
 /// <param name="Report">The greedy report.</param>
 /// <param name="Ended">It came to its end before the token limit.</param>
 public sealed record HaemorrhageCase(string Patient, int Fold, bool Bleeding, double Probability, string Report, bool Ended)
 {
     /// <summary>The greedy report states blood.</summary>
-    public bool Stated => FindingFacts.Parse(Report).Lesions.Any(l => LabelFindings.Kinds.Contains(l.Kind));
+    public bool Stated => StatesBlood(Report);
 
     /// <summary>Asks a model about held-out scans.</summary>
     internal static List<HaemorrhageCase> Measure(
         TrainedRun run, IReadOnlyList<RealScan> scans, int fold, FeatureCache features, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
-        int maximum = ReportWriter.MaximumTokens(run);
         var reports = ReportWriter.Write(run, features, progress, cancellation);
         using var nothing = no_grad();
-        return [.. scans.Select((scan, i) => new HaemorrhageCase(
-            scan.Patient, fold, scan.Bleeding, ProbabilityOfBlood(run, features, i), reports[i], run.Tokenizer.Encode(reports[i]).Count < maximum - 2))];
-    }
-
-    private static double ProbabilityOfBlood(TrainedRun run, FeatureCache features, int scan)
-    {
-        using var scope = NewDisposeScope();
-        var prompt = run.Prompt.Embed(run.Model.Language, run.Model.VisualTokens(features.Take([scan]), 1));
-        double blood = 0, none = 0;
-        foreach (bool bleeding in (bool[])[true, false])
+        int longest = ReportWriter.MaximumTokens(run);
+        var cases = new List<HaemorrhageCase>();
+        for (int i = 0; i < scans.Count; i++)
         {
-            foreach (string opening in LabelFindings.Openings(bleeding))
-            {
-                double probability = Math.Exp(LogProbability(run.Model.Language, prompt, run.Tokenizer.Encode(opening)));
-                if (bleeding) blood += probability;
-                else none += probability;
-            }
+            cancellation.ThrowIfCancellationRequested();
+            using var scope = NewDisposeScope();
+            double probability = FirstSentence.Probability(run, run.Model.VisualTokens(features.Take([i]), 1), StatesBlood);
+            cases.Add(new HaemorrhageCase(
+                scans[i].Patient, fold, scans[i].Bleeding, probability, reports[i], run.Tokenizer.Encode(reports[i]).Count < longest - 2));
         }
-        return blood + none > 0 ? blood / (blood + none) : 0.5;
+        return cases;
     }
 
-    /// <summary>Log probability of a text's tokens behind a prompt [1, T, D].</summary>
-    private static double LogProbability(Llama llama, Tensor prompt, IReadOnlyList<int> text)
-    {
-        using var scope = NewDisposeScope();
-        var ids = tensor(text.Select(id => (long)id).ToArray()).unsqueeze(0);
-        var hidden = llama.Hidden(cat([prompt, llama.Embed(ids)], dim: 1));
-        var logits = llama.Logits(hidden.narrow(1, prompt.shape[1] - 1, text.Count)); // the prompt's last position predicts the first token
-        return logits.log_softmax(2).gather(2, ids.unsqueeze(2)).sum().item<float>();
-    }
+    private static bool StatesBlood(string text) => FindingFacts.Parse(text).Lesions.Any(l => LabelFindings.Kinds.Contains(l.Kind));
 }
 
 /// <summary>How well reports tell scans with blood from scans without.</summary>

@@ -71,6 +71,10 @@ internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Ph
         return new BaseModel(run, studies);
     }
 
+    /// <summary>The trunk goes on with real scans beside the phantoms; returns the loss at the end.</summary>
+    public double LearnScans(IReadOnlyList<RealScan> scans, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation) => TrunkStage.Run(
+        "scans", Run.Model, Run.Config.ScanFit, [Phantoms, [.. scans.Select(s => s.Study)]], workers, Run.Config.Seed, progress, cancellation);
+
     /// <summary>
     /// A model to fit: frozen parts from here, all that is fitted fresh from the fit's own seed. A quantised LLM is there once only, so then it is this model.
     /// </summary>

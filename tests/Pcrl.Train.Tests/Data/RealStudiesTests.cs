@@ -1,6 +1,8 @@
 using Pcrl.Runtime.Studies;
+using Pcrl.Runtime.Vision;
 using Pcrl.Train.Data;
 using Pcrl.Train.Evaluation;
+using Pcrl.Train.Fitting;
 
 namespace Pcrl.Train.Tests.Data;
 
@@ -23,7 +25,11 @@ public sealed class RealStudiesTests
     public void A_spliced_study_says_what_the_labels_of_its_slices_say()
     {
         RealScan[] scans = [Scan("1", 50, LesionKind.Epidural, 3, 4), Scan("2", 100, LesionKind.Subdural, 20), Scan("3", 150, LesionKind.Subdural)];
-        var studies = RealStudies.Splice(scans, 60, Size, strength: 0, seed: 1);
+        var studies = RealStudies.Splice(scans, new RunConfig
+        {
+            Visual = new VisualConfig { ImageSize = Size },
+            ScanFit = new ScanFitConfig { Splices = 60, Augmentation = 0 },
+        });
         Assert.Equal(60, studies.Count);
         bool mixed = false;
         for (int s = 0; s < studies.Count; s++)

@@ -34,8 +34,8 @@ public sealed class HaemorrhageScoreTests
     public void Folds_share_the_bleeding_scans(int scans, int bleeding, int folds)
     {
         bool[] labels = [.. Enumerable.Range(0, scans).Select(i => i < bleeding)];
-        int[] foldOf = MiniTraining.Folds(labels, folds, seed: 1);
-        Assert.Equal(foldOf, MiniTraining.Folds(labels, folds, seed: 1));
+        int[] foldOf = CrossValidation.Folds(labels, folds, seed: 1);
+        Assert.Equal(foldOf, CrossValidation.Folds(labels, folds, seed: 1));
         foreach (bool label in (bool[])[true, false])
         {
             int[] sizes = [.. Enumerable.Range(0, folds).Select(f => foldOf.Where((fold, i) => fold == f && labels[i] == label).Count())];
