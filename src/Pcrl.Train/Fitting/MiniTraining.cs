@@ -12,7 +12,7 @@ namespace Pcrl.Train.Fitting;
 /// </summary>
 public sealed class MiniTraining
 {
-    /// <summary>Studies whose findings go into <c>phrases.txt</c>: the drafter learns little from more.</summary>
+    /// <summary>Most studies whose findings go into <c>phrases.txt</c>, taken evenly: the drafter learns little from more.</summary>
     public const int PhraseStudies = 500;
 
     private readonly RunConfig _config;
@@ -81,7 +81,7 @@ public sealed class MiniTraining
 
         run.Model.eval();
         _folder.Save(_config, run.Tokenizer.Data, run.Model);
-        _folder.SavePhrases(split.Training.Take(PhraseStudies).Concat(Splice(scans)).SelectMany(study => study.Findings));
+        _folder.SavePhrases(split.Training.Chunk((split.Training.Count + PhraseStudies - 1) / PhraseStudies).SelectMany(studies => studies[0].Findings));
         using var heldOut = Features(run, split.HeldOut, workers);
         var reports = ReportWriter.Write(run, heldOut.Features, _progress, _cancellation);
         var score = PhantomScore.Of([.. split.HeldOut.Select(s => s.Findings[0])], reports, _cancellation);
