@@ -71,9 +71,8 @@ public sealed class GgufFileTests : IDisposable
         Assert.Throws<InputException>(() => file.Tensor("missing"));
         var quantised = new GgufWriter();
         quantised.AddTensor("blocks", GgufType.Q8_0, [1, 32], stream => stream.Write(new byte[34]));
-        string path = _folder.File("quantised.gguf");
-        quantised.Save(path);
-        using var other = GgufFile.Open(path);
+        quantised.Save(_folder.File("quantised.gguf"));
+        using var other = GgufFile.Open(_folder.File("quantised.gguf"));
         Assert.Contains("blocks is Q8_0", Assert.Throws<InputException>(() => _ = other.Floats("blocks")).Message);
     }
 
