@@ -60,7 +60,7 @@ public sealed record MiniCluesConfig
     /// <summary>Settings of the mask generator that suit the small segmenter.</summary>
     public SamGeneratorConfig Generator { get; init; } = new()
     {
-        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.3, StabilityScoreThresh = 0.5, BoxNmsThresh = 0.7, MinMaskRegionArea = 8,
+        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0, BoxNmsThresh = 0.85, MinMaskRegionArea = 8,
     };
 
     /// <summary>Threads that train side by side; each takes its share of a batch, so another number makes other models.</summary>
