@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Language.Native;
@@ -85,21 +84,6 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
         return times.Order().ElementAt(times.Count / 2);
     }
 
-    /// <summary>A row of values as llama.cpp quantises it.</summary>
-    public static byte[] Encode(GgufType type, float[] row)
-    {
-        LlamaLibrary.Load();
-        var (elements, bytes) = GgufTensor.Block(type)!.Value;
-        var encoded = new byte[row.Length / elements * bytes];
-        fixed (float* values = row)
-        fixed (byte* target = encoded)
-        {
-            if (Quantise((int)type, values, target, 0, 1, row.Length, null) != (nuint)encoded.Length)
-                throw new InputException(type.ToString(), "is quantised to another size by this llama.cpp");
-        }
-        return encoded;
-    }
-
     public void Dispose()
     {
         ChainFree(_samplers);
@@ -143,8 +127,4 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
     [LibraryImport(LlamaLibrary.Llama, EntryPoint = "llama_sampler_free")]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     private static partial void ChainFree(nint chain);
-
-    [LibraryImport(LlamaLibrary.GgmlBase, EntryPoint = "ggml_quantize_chunk")]
-    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
-    private static partial nuint Quantise(int type, float* values, void* target, long start, long rows, long columns, float* importance);
 }

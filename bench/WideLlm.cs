@@ -119,6 +119,13 @@ internal sealed class WideLlm
         return values;
     });
 
+    private static byte[] Encoded(GgufType type, float[] row)
+    {
+        var bytes = new byte[GgufTensor.Bytes(type, row.Length)];
+        Quantiser.Encode(type, row, row.Length, bytes);
+        return bytes;
+    }
+
     /// <summary>A matrix whose row i is row <paramref name="rows"/>[i] of the small model's, lengthened by zeros.</summary>
     private void AddRows(GgufWriter writer, string name, GgufType type, int[] rows, int columns)
     {
@@ -131,7 +138,7 @@ internal sealed class WideLlm
             byte[][] encoded = [.. Enumerable.Range(0, _small.VocabSize).Select(row =>
             {
                 small.AsSpan(row * length, length).CopyTo(values);
-                return LlamaLoop.Encode(type, values);
+                return Encoded(type, values);
             })];
             foreach (int row in rows)
                 stream.Write(encoded[row]);
@@ -142,8 +149,7 @@ internal sealed class WideLlm
     private void AddMatrix(GgufWriter writer, string name, GgufType type, int rows, int columns, int[] toRows, int[] toColumns, float scale = 1)
     {
         type = _quantised ? type : GgufType.F16;
-        var (blockElements, blockBytes) = GgufTensor.Block(type)!.Value;
-        long rowBytes = (long)columns / blockElements * blockBytes;
+        long rowBytes = GgufTensor.Bytes(type, columns);
         writer.AddTensor(name, type, [rows, columns], stream =>
         {
             long start = stream.Position;
@@ -156,7 +162,7 @@ internal sealed class WideLlm
                     for (int column = 0; column < toColumns.Length; column++)
                         values[toColumns[column]] = scale * small[row * toColumns.Length + column];
                     stream.Position = start + toRows[row] * rowBytes;
-                    stream.Write(LlamaLoop.Encode(type, values));
+                    stream.Write(Encoded(type, values));
                 }
             }
             // What was skipped reads as zeros, which is zero in every type.

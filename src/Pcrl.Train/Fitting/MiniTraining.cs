@@ -13,7 +13,7 @@ namespace Pcrl.Train.Fitting;
 public sealed class MiniTraining
 {
     /// <summary>Most studies whose findings go into <c>phrases.txt</c>, taken evenly: the drafter learns little from more.</summary>
-    public const int PhraseStudies = 500;
+    private const int PhraseStudies = 500;
 
     private readonly RunConfig _config;
     private readonly RunFolder _folder;

@@ -16,7 +16,7 @@ public sealed class MiniTrainingTests : IDisposable
 {
     private static readonly FitConfig Two = new() { Steps = 2, Batch = 2 };
 
-    private static readonly RunConfig Tiny = new()
+    internal static readonly RunConfig Tiny = new()
     {
         Threads = 2,
         Phantoms = new PhantomConfig { Training = 3, HeldOut = 2, ImageSize = 64, Wordings = 2 },

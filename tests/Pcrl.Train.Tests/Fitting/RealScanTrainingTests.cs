@@ -1,9 +1,6 @@
-using Pcrl.Runtime.Language;
-using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Fitting;
-using Pcrl.Train.Models;
-using Pcrl.Train.Text;
+using Pcrl.Train.Losses;
 
 namespace Pcrl.Train.Tests.Fitting;
 
@@ -13,17 +10,12 @@ public sealed class RealScanTrainingTests : IDisposable
 {
     private static readonly FitConfig Two = new() { Steps = 2, Batch = 4 };
 
-    private static readonly RunConfig Tiny = new()
+    private static readonly RunConfig Tiny = MiniTrainingTests.Tiny with
     {
-        Threads = 2,
-        Phantoms = new PhantomConfig { Training = 3, HeldOut = 2, ImageSize = 64, Wordings = 2 },
-        Tokenizer = new TokenizerConfig { Tokens = 300 },
-        Visual = new VisualConfig { ImageSize = 32, Block = "basic", Depths = [1, 1], Width = 4, Grid = 4 },
-        Language = new LlmConfig { HiddenSize = 16, IntermediateSize = 32, NumHiddenLayers = 1, NumAttentionHeads = 2, NumKeyValueHeads = 1 },
-        Lora = new LoraConfig { R = 2 },
         TrunkFit = new TrunkFitConfig { Steps = 2, Batch = 4 },
         ScanFit = new ScanFitConfig { Steps = 2, Batch = 4, Cells = false, ScanWeight = 5, Splices = 4 },
         LanguageFit = Two,
+        Loss = new LossConfig(),
         JointFit = new JointFitConfig { Steps = 2, Batch = 4 },
     };
 
