@@ -208,7 +208,7 @@ public sealed record RunConfig
             : Phantoms.ImageSize is < 32 or > 1024 ? $"phantoms.image_size is {Phantoms.ImageSize}, not in 32..1024"
             : Phantoms.Training < 1 || Phantoms.HeldOut < 1 || Phantoms.Wordings < 0 || Phantoms.Validation < 0 ? "phantoms: training and held_out must be at least 1, wordings and validation not negative"
             : new[] { TrunkFit, LanguageFit, JointFit }.Any(f => f.Steps < 1 || f.Batch < 1 || f.Accumulate < 1) ? "steps, batch and accumulate of every fit must be at least 1"
-            : TrunkFit is { Cells: true, Places: false } ? "trunk_fit.cells teaches places, which trunk_fit.places forbids"
+            : new[] { TrunkFit, ScanFit }.Any(f => f is { Cells: true, Places: false }) ? "trunk_fit, scan_fit: cells teach places, so places cannot be false with them"
             : ScanFit.Splices < 0 || ScanFit.Painted < 0 ? "scan_fit: splices and painted cannot be negative"
             : llm.HiddenSize % llm.NumAttentionHeads != 0 || llm.NumAttentionHeads % llm.NumKeyValueHeads != 0
                 ? "language: the heads must divide hidden_size, and the key-value heads the heads"

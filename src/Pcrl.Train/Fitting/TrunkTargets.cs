@@ -26,11 +26,13 @@ internal sealed class TrunkTargets
         for (int label = 0; label < _of.Length; label++)
         {
             string[] parts = SliceLabels.Names[label].Split(':');
-            bool lesion = Enum.TryParse<Evaluation.LesionKind>(parts[0], out _);
+            bool lesion = Enum.TryParse<Evaluation.LesionKind>(parts[0], out var kind);
             var targets = new List<int> { label };
             if (lesion)
             {
-                targets.Add(SliceLabels.IndexOf($"kind:{parts[0]}"));
+                targets.Add(SliceLabels.IndexOf($"kind:{kind}"));
+                if (SliceLabels.IsBlood(kind))
+                    targets.Add(SliceLabels.IndexOf("any-blood"));
                 if (parts.Length == 3 || parts[^1] == "BrainStem")
                     targets.Add(Index("place:" + string.Join(':', parts[1..])));
                 if (parts[^1] is "Left" or "Right")
