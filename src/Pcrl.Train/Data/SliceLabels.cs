@@ -22,9 +22,6 @@ public static class SliceLabels
     private static readonly LesionKind[] Blood =
         [LesionKind.Haemorrhage, LesionKind.Subdural, LesionKind.Epidural, LesionKind.Subarachnoid, LesionKind.Intraventricular];
 
-    /// <summary>Whether lesions of a kind are blood.</summary>
-    public static bool IsBlood(LesionKind kind) => Blood.Contains(kind);
-
     /// <summary>Names of the labels, in the order of the vectors. Kind labels stand alone ("kind:Subdural"), finer ones add region and side.</summary>
     public static IReadOnlyList<string> Names { get; } = MakeNames();
 
@@ -61,7 +58,7 @@ public static class SliceLabels
                 float areaLeft = left[i + 1] * size.PixelMm2, areaRight = right[i + 1] * size.PixelMm2;
                 if (areaLeft + areaRight < VisibleMm2) continue;
                 Set(row, $"kind:{fact.Kind}");
-                if (IsBlood(fact.Kind)) Set(row, "any-blood");
+                if (Blood.Contains(fact.Kind)) Set(row, "any-blood");
                 string place = fact.Region is BrainRegion.None or BrainRegion.Convexity ? $"{fact.Kind}" : $"{fact.Kind}:{fact.Region}";
                 if (fact.Side == Side.Midline) Set(row, place);
                 if (fact.Side == Side.Left || fact.Side == Side.Both && areaLeft >= VisibleMm2 / 2) Set(row, $"{place}:Left");

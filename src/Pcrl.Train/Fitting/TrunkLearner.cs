@@ -48,7 +48,7 @@ internal sealed class TrunkLearner
         var (earlyLesions, organs) = targets.OfCells(studies, picks, moves, (int)early.shape[1]);
         var cells = _heads.Cell.forward(last);
         // Of a slice without a raster it is known what is somewhere on it: then some cell has to say so.
-        var somewhere = where(tensor(picks.Select(p => studies[p.Study].Raster is null).ToArray()).unsqueeze(1), wanted, -1);
+        var somewhere = TrunkTargets.Somewhere(studies, picks, wanted);
         return loss
             + 0.5 * Binary(cells, lesions)
             + 0.5 * Binary(cells.flatten(1, 2).logsumexp(1), somewhere, weight)

@@ -26,13 +26,11 @@ internal sealed class TrunkTargets
         for (int label = 0; label < _of.Length; label++)
         {
             string[] parts = SliceLabels.Names[label].Split(':');
-            bool lesion = Enum.TryParse<Evaluation.LesionKind>(parts[0], out var kind);
+            bool lesion = Enum.TryParse<Evaluation.LesionKind>(parts[0], out _);
             var targets = new List<int> { label };
             if (lesion)
             {
-                targets.Add(SliceLabels.IndexOf($"kind:{kind}"));
-                if (SliceLabels.IsBlood(kind))
-                    targets.Add(SliceLabels.IndexOf("any-blood"));
+                targets.Add(SliceLabels.IndexOf($"kind:{parts[0]}"));
                 if (parts.Length == 3 || parts[^1] == "BrainStem")
                     targets.Add(Index("place:" + string.Join(':', parts[1..])));
                 if (parts[^1] is "Left" or "Right")
@@ -78,6 +76,21 @@ internal sealed class TrunkTargets
             }
         }
         return tensor(values).view(picks.Length, Count);
+    }
+
+    /// <summary>
+    /// Targets of whole slices as the cells of a slice without a raster are asked them together: [N, targets], negative where a raster says more. Which blood it is tells
+    /// that it is blood, which no cell is asked.
+    /// </summary>
+    /// <param name="studies">Where the slices are.</param>
+    /// <param name="picks">The slices.</param>
+    /// <param name="slices">Their targets.</param>
+    public static Tensor Somewhere(IReadOnlyList<TrainingStudy> studies, (int Study, int Slice)[] picks, Tensor slices)
+    {
+        using var scope = NewDisposeScope();
+        var somewhere = where(tensor(picks.Select(p => studies[p.Study].Raster is null).ToArray()).unsqueeze(1), slices, -1);
+        somewhere.select(1, SliceLabels.IndexOf("any-blood")).fill_(-1);
+        return somewhere.MoveToOuterDisposeScope();
     }
 
     /// <summary>
