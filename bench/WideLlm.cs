@@ -1,15 +1,19 @@
+using System.Buffers.Binary;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
 
 namespace Pcrl.Bench;
 
 /// <summary>
-/// The function of a small LLaMA in the shape of a large one: its weights stand in a corner of the large matrices, the rest is zero. The
+/// The function of a small LLaMA in the shape of a large one: its weights stand in a corner of the large matrices. The rest is random where it meets
+/// only activations that are zero (all but attention's output and the token embedding, where the rest is zero too). The
 /// large model writes the small one's texts at the large one's cost, so that speculation can be measured with real report language
-/// where verifying a draft costs what it costs at full size. (How long a multiplication takes does not depend on the numbers.)
+/// where verifying a draft costs what it costs at full size.
 /// </summary>
 internal sealed class WideLlm
 {
+    private const int BlockElements = 256; // of the K types
+
     private readonly GgufFile _file;
     private readonly LlmConfig _small, _large;
     private readonly bool _quantised;
@@ -70,7 +74,7 @@ internal sealed class WideLlm
             AddMatrix(writer, prefix + "attn_q.weight", GgufType.Q4_K, l.HiddenSize, l.HiddenSize, query, width, MathF.Sqrt((float)l.HeadSize / s.HeadSize));
             AddMatrix(writer, prefix + "attn_k.weight", GgufType.Q4_K, kv, l.HiddenSize, key, width);
             AddMatrix(writer, prefix + "attn_v.weight", delicate, kv, l.HiddenSize, key, width);
-            AddMatrix(writer, prefix + "attn_output.weight", GgufType.Q4_K, l.HiddenSize, l.HiddenSize, width, query);
+            AddMatrix(writer, prefix + "attn_output.weight", GgufType.Q4_K, l.HiddenSize, l.HiddenSize, width, query, filled: false);
             AddMatrix(writer, prefix + "ffn_gate.weight", GgufType.Q4_K, l.IntermediateSize, l.HiddenSize, forward, width);
             AddMatrix(writer, prefix + "ffn_up.weight", GgufType.Q4_K, l.IntermediateSize, l.HiddenSize, forward, width);
             AddMatrix(writer, prefix + "ffn_down.weight", delicate, l.HiddenSize, l.IntermediateSize, width, forward);
@@ -145,31 +149,52 @@ internal sealed class WideLlm
         });
     }
 
-    /// <summary>A matrix with the small model's elements at the given rows and columns, zero elsewhere.</summary>
-    private void AddMatrix(GgufWriter writer, string name, GgufType type, int rows, int columns, int[] toRows, int[] toColumns, float scale = 1)
+    /// <summary>A matrix with the small model's elements at the given rows and columns. Blocks of columns without any are random, or zero if not filled; the rest is zero.</summary>
+    private void AddMatrix(GgufWriter writer, string name, GgufType type, int rows, int columns, int[] toRows, int[] toColumns, float scale = 1, bool filled = true)
     {
         type = _quantised ? type : GgufType.F16;
-        long rowBytes = GgufTensor.Bytes(type, columns);
+        int rowBytes = (int)GgufTensor.Bytes(type, columns), used = toColumns.Max() / BlockElements + 1;
+        int exact = filled ? (int)GgufTensor.Bytes(type, Math.Min(used * BlockElements, columns)) : rowBytes;
         writer.AddTensor(name, type, [rows, columns], stream =>
         {
-            long start = stream.Position;
-            if (_file.Tensors.ContainsKey(name))
+            float[] small = _file.Tensors.ContainsKey(name) ? _file.Floats(name).ToArray() : [];
+            var places = toRows.Select((to, from) => (to, from)).ToDictionary(place => place.to, place => place.from);
+            byte[] filler = Filler(type), line = new byte[rowBytes];
+            var values = new float[columns];
+            for (int row = 0, at = 0; row < rows; row++)
             {
-                float[] small = _file.Floats(name).ToArray();
-                var values = new float[columns];
-                for (int row = 0; row < toRows.Length; row++)
+                for (int start = exact; start < rowBytes;)
+                {
+                    int length = Math.Min(rowBytes - start, filler.Length - at);
+                    filler.AsSpan(at, length).CopyTo(line.AsSpan(start));
+                    (start, at) = (start + length, (at + length) % filler.Length);
+                }
+                line.AsSpan(0, exact).Clear();
+                if (small.Length > 0 && places.TryGetValue(row, out int from))
                 {
                     for (int column = 0; column < toColumns.Length; column++)
-                        values[toColumns[column]] = scale * small[row * toColumns.Length + column];
-                    stream.Position = start + toRows[row] * rowBytes;
-                    stream.Write(Encoded(type, values));
+                        values[toColumns[column]] = scale * small[from * toColumns.Length + column];
+                    Encoded(type, values).AsSpan(0, exact).CopyTo(line);
                 }
+                stream.Write(line);
             }
-            // What was skipped reads as zeros, which is zero in every type.
-            if (stream.Position == start + rows * rowBytes)
-                return;
-            stream.Position = start + rows * rowBytes - 1;
-            stream.WriteByte(0);
         });
+    }
+
+    /// <summary>Random blocks with small scales, the same in every run; not a power of two of them, so that rows differ.</summary>
+    private static byte[] Filler(GgufType type)
+    {
+        const int Blocks = 9973;
+        int block = (int)GgufTensor.Bytes(type, BlockElements);
+        var bytes = new byte[Blocks * block];
+        new Random(1).NextBytes(bytes);
+        for (int start = 0; start < bytes.Length; start += block)
+        {
+            // Where the block's half-precision scales stand.
+            int[] scales = type switch { GgufType.Q4_K => [0, 2], GgufType.Q6_K => [block - 2], _ => [.. Enumerable.Range(0, block / 2).Select(i => 2 * i)] };
+            foreach (int scale in scales)
+                BinaryPrimitives.WriteHalfLittleEndian(bytes.AsSpan(start + scale), (Half)0.001f);
+        }
+        return bytes;
     }
 }

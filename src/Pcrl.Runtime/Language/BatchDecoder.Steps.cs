@@ -168,7 +168,7 @@ public sealed partial class BatchDecoder
             int first = _rows.Count - 1, drafted = 0;
             if (isRead && sequence.Tokens.Count > 0 && Draft(sequence) is { } draft)
             {
-                draft.Extend(Math.Min(MostDrafted, Math.Min(_model.ContextLength - end, _rows.Capacity - _rows.Count)));
+                draft.Extend(Math.Min(_mostDrafted, Math.Min(_model.ContextLength - end, _rows.Capacity - _rows.Count)));
                 for (; drafted < draft.Count; drafted++)
                     _model.Embed(draft[drafted], _rows.Add(sequence.Slot, end + drafted, output: true));
             }
