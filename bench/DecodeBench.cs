@@ -52,10 +52,10 @@ internal static class DecodeBench
                     Console.Error.WriteLine($"{new FileInfo(model).Length >> 20} MiB of shape {name} written in {clock.Elapsed.TotalSeconds:0.0} s");
                 }
                 using var cpu = Device.Open(DeviceKind.Cpu, parsed.GetValue(threads));
-                var inputs = VisualTokens(opened, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation);
                 clock.Restart();
                 using var language = LanguageModel.Load(model, new LanguageOptions { Device = parsed.GetValue(device), Threads = cpu.Threads, ContextLength = opened.Manifest.ContextLength });
                 Console.Error.WriteLine($"{language.Choice}; loaded in {clock.Elapsed.TotalSeconds:0.0} s");
+                var inputs = VisualTokens(opened, language.Width, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation);
                 int?[] lengths = parsed.GetValue(drafts) is { Length: > 0 } given ? [.. given.Cast<int?>()] : [null];
                 var sampling = new SamplingOptions { Temperature = parsed.GetValue(temperature), Seed = (ulong)parsed.GetValue(seed), MaxTokens = parsed.GetValue(mostTokens) };
                 var bench = new DecodeRun(opened, language, inputs, parsed.GetValue(texts), lengths, sampling, parsed.GetValue(processorTime));
@@ -86,14 +86,19 @@ internal static class DecodeBench
         return command;
     }
 
-    private static List<float[]> VisualTokens(Bundle bundle, IReadOnlyList<string> studies, Device device, CancellationToken cancellation)
+    /// <summary>The visual tokens of the studies, [visual tokens, width] each; zeros behind the bundle's own width, as <see cref="WideLlm"/> has it.</summary>
+    private static List<float[]> VisualTokens(Bundle bundle, int width, IReadOnlyList<string> studies, Device device, CancellationToken cancellation)
     {
         var visual = bundle.Manifest.Visual;
         using var encoder = VisualGguf.Load(bundle.VisualPath, visual, device);
         return [.. studies.Select(path =>
         {
             var study = StudyReader.Read(path, cancellation);
-            return encoder.Encode(SliceImages.Prepare(study, SliceSelector.Select(study), visual.ImageSize, WindowChoice.Brain), cancellation);
+            float[] narrow = encoder.Encode(SliceImages.Prepare(study, SliceSelector.Select(study), visual.ImageSize, WindowChoice.Brain), cancellation);
+            var tokens = new float[narrow.Length / visual.TokenWidth * width];
+            for (int row = 0; row < narrow.Length / visual.TokenWidth; row++)
+                narrow.AsSpan(row * visual.TokenWidth, visual.TokenWidth).CopyTo(tokens.AsSpan(row * width));
+            return tokens;
         })];
     }
 }

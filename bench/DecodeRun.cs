@@ -15,7 +15,7 @@ namespace Pcrl.Bench;
 /// <param name="processorTime">Processor time in place of wall time.</param>
 internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]> studies, int texts, IReadOnlyList<int?> drafts, SamplingOptions sampling, bool processorTime)
 {
-    private const int CostRounds = 5, WarmUp = 1, WarmUpTokens = 8;
+    private const int CostRounds = 25, WarmUp = 1, WarmUpTokens = 8;
 
     /// <summary>One text. The time of its tokens is that of the whole text less that of a text of one token, in every way alike.</summary>
     private sealed record Text(string Written, int Tokens, int Steps, double First, double Whole, IReadOnlyList<double> Gaps)
