@@ -18,12 +18,12 @@ internal static class DecodeBench
     {
         var studies = new Argument<string>("STUDIES") { Description = "A study or a folder of studies; their visual tokens begin the texts", DefaultValueFactory = _ => Path.Combine(Bundles.Root, "samples") };
         var bundle = Bundles.Option("characters");
-        var shape = new Option<string>("--shape") { Description = "bundle, or 1b or 8b: the bundle's LLM in the shape of a larger one, Q4_K_M", DefaultValueFactory = _ => "bundle" };
+        var shape = new Option<string>("--shape") { Description = "bundle, or the bundle's LLM in the shape of a larger one: 40m (BF16), 1b or 8b (Q4_K_M)", DefaultValueFactory = _ => "bundle" };
         shape.AcceptOnlyFromAmong(["bundle", .. WideLlm.Shapes.Keys]);
         var texts = new Option<int>("--texts") { Description = "texts that each way of decoding writes", DefaultValueFactory = _ => 6 };
         var mostTokens = new Option<int>("--max-tokens") { Description = "longest text", DefaultValueFactory = _ => 256 };
         var temperature = new Option<float>("--temperature") { Description = "0 for greedy", DefaultValueFactory = _ => 0.6f };
-        var drafts = new Option<int[]>("--drafts") { Description = "longest drafts to try, 1 to 31; the decoder's own choice if not given", AllowMultipleArgumentsPerToken = true };
+        var drafts = new Option<int[]>("--drafts") { Description = "longest drafts to try, 1 to 31", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [new DecodingOptions().MostDrafted] };
         var parallel = new Option<int>("--parallel") { Description = "texts at once in the last measurement, 2 to 30; 0 to leave it out", DefaultValueFactory = _ => 16 };
         var output = new Option<string?>("--output", "-o") { Description = "folder that gets decode.md and decode.json" };
         var device = new Option<LanguageDevice>("--device") { Description = "of the language model: auto, cpu, cuda or vulkan", DefaultValueFactory = _ => LanguageDevice.Cpu };
@@ -48,7 +48,7 @@ internal static class DecodeBench
                 if (name != "bundle")
                 {
                     model = Path.Combine(folder, "llm.gguf");
-                    WideLlm.Write(opened.LanguagePath, model, name, quantised: true);
+                    WideLlm.Write(opened.LanguagePath, model, name);
                     Console.Error.WriteLine($"{new FileInfo(model).Length >> 20} MiB of shape {name} written in {clock.Elapsed.TotalSeconds:0.0} s");
                 }
                 using var cpu = Device.Open(DeviceKind.Cpu, parsed.GetValue(threads));
@@ -56,9 +56,8 @@ internal static class DecodeBench
                 using var language = LanguageModel.Load(model, new LanguageOptions { Device = parsed.GetValue(device), Threads = cpu.Threads, ContextLength = opened.Manifest.ContextLength });
                 Console.Error.WriteLine($"{language.Choice}; loaded in {clock.Elapsed.TotalSeconds:0.0} s");
                 var inputs = VisualTokens(opened, language.Width, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation);
-                int?[] lengths = parsed.GetValue(drafts) is { Length: > 0 } given ? [.. given.Cast<int?>()] : [null];
                 var sampling = new SamplingOptions { Temperature = parsed.GetValue(temperature), Seed = (ulong)parsed.GetValue(seed), MaxTokens = parsed.GetValue(mostTokens) };
-                var bench = new DecodeRun(opened, language, inputs, parsed.GetValue(texts), lengths, sampling, parsed.GetValue(processorTime));
+                var bench = new DecodeRun(opened, language, inputs, parsed.GetValue(texts), parsed.GetValue(drafts)!, sampling, parsed.GetValue(processorTime));
                 var result = bench.Measure(parsed.GetValue(parallel), Widths, cancellation);
                 var conditions = Conditions.Of(cpu, parsed.GetValue(seed)) with { Device = language.Choice };
                 string markdown = $"{conditions.Markdown}LLM: {opened.Manifest.Model}, shape {name}, {language.Threads} threads, "

@@ -10,14 +10,16 @@ namespace Pcrl.Bench;
 /// <param name="model">The LLM.</param>
 /// <param name="studies">Visual tokens of each study; texts go through them again and again.</param>
 /// <param name="texts">Texts of each way.</param>
-/// <param name="drafts">Longest drafts to try; the first gives the figures, null being the decoder's own choice.</param>
+/// <param name="drafts">Longest drafts to try; the first gives the figures.</param>
 /// <param name="sampling">Sampling of the first text; the seed counts up.</param>
 /// <param name="processorTime">Processor time in place of wall time.</param>
-internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]> studies, int texts, IReadOnlyList<int?> drafts, SamplingOptions sampling, bool processorTime)
+internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]> studies, int texts, IReadOnlyList<int> drafts, SamplingOptions sampling, bool processorTime)
 {
     private const int CostRounds = 25, WarmUp = 1, WarmUpTokens = 8;
 
-    /// <summary>One text. The time of its tokens is that of the whole text less that of a text of one token, in every way alike.</summary>
+    /// <summary>
+    /// One text. Wall time is split where the first token is drawn; processor time, which counts all threads, by writing a text of one token too.
+    /// </summary>
     private sealed record Text(string Written, int Tokens, int Steps, double First, double Whole, IReadOnlyList<double> Gaps)
     {
         public double Decode => Whole - First;
@@ -58,8 +60,8 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
             foreach (var decoder in speculative)
                 decoder.WaitUntilReady();
             var ways = new Dictionary<string, List<Text>> { ["llama.cpp loop"] = [], ["plain"] = [] };
-            foreach (int? most in drafts)
-                ways[most is null ? "speculative" : $"speculative, drafts up to {most}"] = [];
+            foreach (int most in drafts)
+                ways[$"speculative, drafts up to {most}"] = [];
             for (int i = -WarmUp; i < texts; i++)
             {
                 cancellation.ThrowIfCancellationRequested();
@@ -135,20 +137,20 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
 
     private Text Time(LlamaLoop loop, float[] visual, SamplingOptions options)
     {
-        double first = Seconds(() => loop.Run([(visual, options with { MaxTokens = 1 })]));
         var gaps = new Gaps();
         int tokens = 0;
         double whole = Seconds(() => tokens = loop.Run([(visual, options)], gaps.Next));
+        double first = processorTime ? Seconds(() => loop.Run([(visual, options with { MaxTokens = 1 })])) : whole - gaps.Milliseconds.Sum() / 1000;
         return new Text("", tokens, tokens, first, whole, gaps.Milliseconds);
     }
 
     private Text Time(BatchDecoder decoder, float[] visual, SamplingOptions options)
     {
-        double first = Seconds(() => Write(decoder, visual, options with { MaxTokens = 1 }, null));
         var gaps = new Gaps();
         (string Text, GenerationSummary Summary)? written = null;
         double whole = Seconds(() => written = Write(decoder, visual, options, gaps.Next));
         var (text, summary) = written!.Value;
+        double first = processorTime ? Seconds(() => Write(decoder, visual, options with { MaxTokens = 1 }, null)) : whole - summary.Decode.TotalSeconds;
         return new Text(text, summary.GeneratedTokens, summary.Steps, first, whole, gaps.Milliseconds);
     }
 

@@ -51,7 +51,7 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
 
     /// <summary>Writes texts, as many at a time as the loop was made for, and returns the number of all their tokens.</summary>
     /// <param name="texts">Visual tokens [visual tokens, width] and sampling of each.</param>
-    /// <param name="drawn">Told after each draw of a token, if given.</param>
+    /// <param name="drawn">Told after each draw, that of the end included, if given.</param>
     public int Run(IReadOnlyList<(float[] Visual, SamplingOptions Sampling)> texts, Action? drawn = null)
     {
         LlamaNative.ClearMemory(LlamaNative.Memory(_context), data: false);
@@ -117,13 +117,13 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
         {
             var text = slots[slot]!;
             text.Last = Sample(text.Samplers, _context, row);
+            drawn?.Invoke();
             bool ends = _model.EndsText(text.Last);
             if (!ends)
             {
                 text.Append(text.Last);
                 text.Tokens++;
                 tokens++;
-                drawn?.Invoke();
             }
             if (!ends && text.Tokens < texts[0].Sampling.MaxTokens && text.Position < _model.ContextLength)
                 return;

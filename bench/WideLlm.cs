@@ -21,23 +21,24 @@ internal sealed class WideLlm
     private WideLlm(GgufFile file, LlmConfig small, LlmConfig large, bool quantised) =>
         (_file, _small, _large, _quantised) = (file, small, large, quantised);
 
-    /// <summary>Shapes by name.</summary>
-    public static readonly IReadOnlyDictionary<string, LlmConfig> Shapes = new Dictionary<string, LlmConfig>
+    /// <summary>Shapes by name, and whether they are quantised as llama.cpp's Q4_K_M has it (Q6_K for the output layer and half of the value and down matrices); else BF16.</summary>
+    public static readonly IReadOnlyDictionary<string, (LlmConfig Config, bool Quantised)> Shapes = new Dictionary<string, (LlmConfig, bool)>
     {
-        ["1b"] = new() { HiddenSize = 2048, IntermediateSize = 8192, NumHiddenLayers = 16, NumAttentionHeads = 32, NumKeyValueHeads = 8 },
-        ["8b"] = new(),
+        ["40m"] = (new() { HiddenSize = 512, IntermediateSize = 2048, NumHiddenLayers = 10, NumAttentionHeads = 8, NumKeyValueHeads = 4, VocabSize = 1024 }, false),
+        ["1b"] = (new() { HiddenSize = 2048, IntermediateSize = 8192, NumHiddenLayers = 16, NumAttentionHeads = 32, NumKeyValueHeads = 8 }, true),
+        ["8b"] = (new(), true),
     };
 
-    /// <summary>Writes the large model; quantised as llama.cpp's Q4_K_M has it (Q6_K for the output layer and half of the value and down matrices), or in F16.</summary>
+    /// <summary>Writes the large model.</summary>
     /// <param name="source">The small model's GGUF.</param>
     /// <param name="path">File to write.</param>
     /// <param name="shape">One of <see cref="Shapes"/>.</param>
-    /// <param name="quantised">Q4_K_M rather than F16.</param>
-    public static void Write(string source, string path, string shape, bool quantised)
+    public static void Write(string source, string path, string shape)
     {
         using var file = GgufFile.Open(source);
         var small = LlmGguf.Validate(file);
-        var large = Shapes[shape] with { RopeTheta = small.RopeTheta, RmsNormEps = small.RmsNormEps * small.HiddenSize / Shapes[shape].HiddenSize };
+        var (config, quantised) = Shapes[shape];
+        var large = config with { RopeTheta = small.RopeTheta, RmsNormEps = small.RmsNormEps * small.HiddenSize / config.HiddenSize };
         new WideLlm(file, small, large, quantised).Write(path);
     }
 
@@ -133,7 +134,7 @@ internal sealed class WideLlm
     /// <summary>A matrix whose row i is row <paramref name="rows"/>[i] of the small model's, lengthened by zeros.</summary>
     private void AddRows(GgufWriter writer, string name, GgufType type, int[] rows, int columns)
     {
-        type = _quantised ? type : GgufType.F16;
+        type = _quantised ? type : GgufType.BF16;
         writer.AddTensor(name, type, [rows.Length, columns], stream =>
         {
             float[] small = _file.Floats(name).ToArray();
@@ -152,7 +153,7 @@ internal sealed class WideLlm
     /// <summary>A matrix with the small model's elements at the given rows and columns. Blocks of columns without any are random, or zero if not filled; the rest is zero.</summary>
     private void AddMatrix(GgufWriter writer, string name, GgufType type, int rows, int columns, int[] toRows, int[] toColumns, float scale = 1, bool filled = true)
     {
-        type = _quantised ? type : GgufType.F16;
+        type = _quantised ? type : GgufType.BF16;
         int rowBytes = (int)GgufTensor.Bytes(type, columns), used = toColumns.Max() / BlockElements + 1;
         int exact = filled ? (int)GgufTensor.Bytes(type, Math.Min(used * BlockElements, columns)) : rowBytes;
         writer.AddTensor(name, type, [rows, columns], stream =>
@@ -185,15 +186,16 @@ internal sealed class WideLlm
     private static byte[] Filler(GgufType type)
     {
         const int Blocks = 9973;
-        int block = (int)GgufTensor.Bytes(type, BlockElements);
+        int block = (int)GgufTensor.Bytes(type, BlockElements); // of BF16, a stretch of as many elements
         var bytes = new byte[Blocks * block];
         new Random(1).NextBytes(bytes);
         for (int start = 0; start < bytes.Length; start += block)
         {
-            // Where the block's half-precision scales stand.
-            int[] scales = type switch { GgufType.Q4_K => [0, 2], GgufType.Q6_K => [block - 2], _ => [.. Enumerable.Range(0, block / 2).Select(i => 2 * i)] };
-            foreach (int scale in scales)
+            // Where the block's half-precision scales stand; every BF16 value is made finite.
+            foreach (int scale in (int[])(type switch { GgufType.Q4_K => [0, 2], GgufType.Q6_K => [block - 2], _ => [] }))
                 BinaryPrimitives.WriteHalfLittleEndian(bytes.AsSpan(start + scale), (Half)0.001f);
+            for (int value = start + 1; type == GgufType.BF16 && value < start + block; value += 2)
+                bytes[value] &= 0xBF;
         }
         return bytes;
     }

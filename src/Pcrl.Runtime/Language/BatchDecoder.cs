@@ -17,11 +17,8 @@ public sealed record DecodingOptions
     /// <summary>Findings from which the drafts are made; without any a text can only repeat itself.</summary>
     public IReadOnlyList<string> Phrases { get; init; } = [];
 
-    /// <summary>
-    /// Longest draft; null for what was fastest on such a device (docs/decoding.md). On the CPU llama.cpp computes rows by fours and builds its graph
-    /// anew whenever a batch has another width: batches of mostly four rows. On a GPU up to eight rows go through the kernels made for one.
-    /// </summary>
-    internal int? MostDrafted { get; init; }
+    /// <summary>Longest draft. How much of it goes into a batch is learnt from what batches take (<see cref="DraftPolicy"/>).</summary>
+    internal int MostDrafted { get; init; } = 7;
 }
 
 /// <summary>
@@ -46,6 +43,7 @@ public sealed partial class BatchDecoder : IDisposable
     private readonly List<Sequence> _running = [];
     private readonly Queue<Sequence> _suspects = new();
     private readonly List<Part> _batch = [];
+    private readonly List<double> _chances = [];
     private readonly Task<PhraseModel>? _phrases;
     private readonly DraftPolicy _policy = new();
     private readonly int _mostDrafted;
@@ -64,7 +62,7 @@ public sealed partial class BatchDecoder : IDisposable
             throw new InputException("sequences", $"must be between 1 and {MostSequences}, is {options.Sequences}");
         _model = model;
         _options = options;
-        _mostDrafted = !options.Speculation ? 0 : options.MostDrafted ?? (model.Device.Kind == LanguageDevice.Cpu ? 3 : 7);
+        _mostDrafted = options.Speculation ? options.MostDrafted : 0;
         _head = model.Embed(model.Tokenize(prompt.Head, parseSpecial: true));
         _tail = model.Embed(model.Tokenize(prompt.Tail, parseSpecial: true));
         if (HeadLength + _tail.Length / model.Width >= model.ContextLength)
