@@ -66,7 +66,7 @@ internal static class DecodeBench
                 {
                     result.SpeedupVsLlamacpp, result.PlainVsLlamacpp, result.FirstTokenVsPrefill, result.Parallel, result.ParallelSpeedupVsLlamacpp, result.ParallelVsOneByOne,
                     conditions, model = opened.Manifest.Model, shape = name, threads = language.Threads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime),
-                    result.Rows, result.Together, result.Batches, result.SameTexts, result.CacheMib,
+                    result.Rows, result.Together, result.Batches, result.SameTexts, result.CacheMib, result.FirstText,
                 }, Json.Readable);
                 Console.WriteLine(parsed.GetValue(json) ? row : markdown);
                 if (parsed.GetValue(output) is { } target)

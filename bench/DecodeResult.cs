@@ -24,7 +24,7 @@ internal sealed record BatchCost(int Rows, double Milliseconds, double TimesOne)
 /// <summary>All figures of one run.</summary>
 internal sealed record DecodeResult(
     double SpeedupVsLlamacpp, double PlainVsLlamacpp, double FirstTokenVsPrefill, int Parallel, double? ParallelSpeedupVsLlamacpp, double? ParallelVsOneByOne,
-    IReadOnlyList<DecodeRow> Rows, IReadOnlyList<TogetherRow> Together, IReadOnlyList<BatchCost> Batches, string SameTexts, double CacheMib)
+    IReadOnlyList<DecodeRow> Rows, IReadOnlyList<TogetherRow> Together, IReadOnlyList<BatchCost> Batches, string SameTexts, double CacheMib, string FirstText)
 {
     public string Markdown
     {

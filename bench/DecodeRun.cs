@@ -85,7 +85,7 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
                 parallel > 1 ? together[^1].TokensPerSecond / together[0].TokensPerSecond : null, parallel > 1 ? together[^1].TextsPerMinute / perMinute : null,
                 [.. ways.Select(way => Row(way.Key, way.Value))], together, [.. Costs(widths, cancellation)],
                 same + (parallel > 1 ? $"; with {parallel} at once: {alike} of {texts}." : "."),
-                model.CacheBytes(model.ContextLength) / (double)(1 << 20));
+                model.CacheBytes(model.ContextLength) / (double)(1 << 20), drafted[0].Written);
         }
         finally
         {

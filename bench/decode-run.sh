@@ -6,7 +6,7 @@
 #
 # The other machine needs Linux x64, an NVIDIA driver of CUDA 13.1 or newer, libcudart.so.13 and libcublas.so.13 (looked for in PyTorch's packages
 # too; PYTHON names the python3), 6 GB in TMPDIR (default /dev/shm); no .NET, no network. OUTPUT (default results) gets decode.md, decode.json and
-# decode.log. ARGs stand in place of `--shape 8b --device cuda --texts 10 --drafts 7 3 15`; STUDIES names a folder of studies to pack (default samples).
+# decode.log. ARGs stand in place of `--shape 8b --device cuda --texts 10 --drafts 7 15 3`; STUDIES names a folder of studies to pack (default samples).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -24,7 +24,7 @@ fi
 
 output=${1-$here/results}
 shift $(($# > 0))
-[ $# -gt 0 ] || set -- --shape 8b --device cuda --texts 10 --drafts 7 3 15
+[ $# -gt 0 ] || set -- --shape 8b --device cuda --texts 10 --drafts 7 15 3
 mkdir -p "$output"
 libraries=$("${PYTHON-python3}" -c 'import glob, os, site, sys
 print(":".join(sorted({os.path.dirname(f) for p in sys.path + site.getsitepackages() for f in glob.glob(p + "/nvidia/*/lib/lib*.so.1[0-9]")})))' || true)
