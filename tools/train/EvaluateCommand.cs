@@ -1,4 +1,6 @@
 using System.CommandLine;
+using System.Diagnostics;
+using System.Globalization;
 using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Train.Evaluation;
@@ -41,6 +43,7 @@ internal static class EvaluateCommand
     {
         if (parsed.GetValue(Resamples) is < 0 or > 100_000)
             throw new InputException("--resamples", "must be between 0 and 100000");
+        var clock = Stopwatch.StartNew();
         string[] systems = [parsed.GetValue(Predictions)!, .. parsed.GetValue(Against) ?? []];
         string references = parsed.GetValue(References)!;
         CheckOutputs(parsed, [.. systems, references]);
@@ -69,6 +72,7 @@ internal static class EvaluateCommand
         if (parsed.GetValue(Html) is { } html)
             ResultPage.Write(result, Tokenisation.Jieba(segmenter), html);
         ResultTable.Write(result, Console.Out);
+        Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Cases.Ids.Count} cases, {result.Systems.Count} systems: {clock.Elapsed.TotalSeconds:0.0} s"));
         return 0;
     }
 
