@@ -25,6 +25,7 @@ internal static class DecodeBench
         var temperature = new Option<float>("--temperature") { Description = "0 for greedy", DefaultValueFactory = _ => 0.6f };
         var drafts = new Option<int[]>("--drafts") { Description = "longest drafts to try, 1 to 31", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [new DecodingOptions().MostDrafted] };
         var parallel = new Option<int>("--parallel") { Description = "texts at once in the last measurement, 2 to 30; 0 to leave it out", DefaultValueFactory = _ => 16 };
+        var costs = new Option<bool>("--costs") { Description = "write no texts in the larger shape: what its batches take, combined with the acceptance of the bundle's own LLM" };
         var output = new Option<string?>("--output", "-o") { Description = "folder that gets decode.md and decode.json" };
         var device = new Option<LanguageDevice>("--device") { Description = "of the language model: auto, cpu, cuda or vulkan", DefaultValueFactory = _ => LanguageDevice.Cpu };
         device.AcceptOnlyFromAmong("auto", "cpu", "cuda", "vulkan");
@@ -35,7 +36,7 @@ internal static class DecodeBench
         drafts.Validators.Add(result => Options.Require(result, drafts, values => values!.All(value => value is >= 1 and <= 31), "must be 1 to 31"));
         var command = new Command("decode", "Times the writing of reports: llama.cpp's plain loop, ours without and with speculation, and many at once.")
         {
-            studies, bundle, shape, texts, mostTokens, temperature, drafts, parallel, output, device, threads, seed, processorTime, json,
+            studies, bundle, shape, texts, mostTokens, temperature, drafts, parallel, costs, output, device, threads, seed, processorTime, json,
         };
         command.SetAction((parsed, cancellation) =>
         {
@@ -58,16 +59,33 @@ internal static class DecodeBench
                 var inputs = VisualTokens(opened, language.Width, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation);
                 var sampling = new SamplingOptions { Temperature = parsed.GetValue(temperature), Seed = (ulong)parsed.GetValue(seed), MaxTokens = parsed.GetValue(mostTokens) };
                 var bench = new DecodeRun(opened, language, inputs, parsed.GetValue(texts), parsed.GetValue(drafts)!, sampling, parsed.GetValue(processorTime));
-                var result = bench.Measure(parsed.GetValue(parallel), Widths, cancellation);
                 var conditions = Conditions.Of(cpu, parsed.GetValue(seed)) with { Device = language.Choice };
-                string markdown = $"{conditions.Markdown}LLM: {opened.Manifest.Model}, shape {name}, {language.Threads} threads, "
-                    + $"{inputs.Count} studies, {(parsed.GetValue(processorTime) ? "processor time" : "wall time")}\n\n{result.Markdown}";
-                string row = JsonSerializer.Serialize(new
+                string heading = $"{conditions.Markdown}LLM: {opened.Manifest.Model}, shape {name}, {language.Threads} threads, "
+                    + $"{inputs.Count} studies, {(parsed.GetValue(processorTime) ? "processor time" : "wall time")}\n\n";
+                string markdown, row;
+                if (parsed.GetValue(costs))
                 {
-                    result.SpeedupVsLlamacpp, result.PlainVsLlamacpp, result.FirstTokenVsPrefill, result.Parallel, result.ParallelSpeedupVsLlamacpp, result.ParallelVsOneByOne,
-                    conditions, model = opened.Manifest.Model, shape = name, threads = language.Threads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime),
-                    result.Rows, result.Together, result.Batches, result.SameTexts, result.CacheMib, result.FirstText,
-                }, Json.Readable);
+                    using var writer = LanguageModel.Load(opened.LanguagePath, new LanguageOptions { ContextLength = opened.Manifest.ContextLength });
+                    var combined = new DecodeRun(opened, language, VisualTokens(opened, writer.Width, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation),
+                        parsed.GetValue(texts), parsed.GetValue(drafts)!, sampling, parsed.GetValue(processorTime)).Combine(writer, Widths, cancellation);
+                    markdown = heading + CombinedCost.Markdown(combined);
+                    row = JsonSerializer.Serialize(new
+                    {
+                        speedupVsLlamacpp = combined.Max(c => c.Speedup), combinedWithAcceptanceOf = opened.Manifest.Model,
+                        conditions, shape = name, threads = language.Threads, processorTime = parsed.GetValue(processorTime), batches = combined,
+                    }, Json.Readable);
+                }
+                else
+                {
+                    var result = bench.Measure(parsed.GetValue(parallel), Widths, cancellation);
+                    markdown = heading + result.Markdown;
+                    row = JsonSerializer.Serialize(new
+                    {
+                        result.SpeedupVsLlamacpp, result.PlainVsLlamacpp, result.FirstTokenVsPrefill, result.Parallel, result.ParallelSpeedupVsLlamacpp, result.ParallelVsOneByOne,
+                        conditions, model = opened.Manifest.Model, shape = name, threads = language.Threads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime),
+                        result.Rows, result.Together, result.Batches, result.SameTexts, result.CacheMib, result.FirstText,
+                    }, Json.Readable);
+                }
                 Console.WriteLine(parsed.GetValue(json) ? row : markdown);
                 if (parsed.GetValue(output) is { } target)
                 {

@@ -19,6 +19,9 @@ public sealed record DecodingOptions
 
     /// <summary>Longest draft. How much of it goes into a batch is learnt from what batches take (<see cref="DraftPolicy"/>).</summary>
     internal int MostDrafted { get; init; } = 7;
+
+    /// <summary>Puts whole drafts into the batch, whatever they cost: to measure how many of them are accepted.</summary>
+    internal bool WholeDrafts { get; init; }
 }
 
 /// <summary>
