@@ -23,7 +23,7 @@ internal static class DecodeBench
         var texts = new Option<int>("--texts") { Description = "texts that each way of decoding writes", DefaultValueFactory = _ => 6 };
         var mostTokens = new Option<int>("--max-tokens") { Description = "longest text", DefaultValueFactory = _ => 256 };
         var temperature = new Option<float>("--temperature") { Description = "0 for greedy", DefaultValueFactory = _ => 0.6f };
-        var drafts = new Option<int[]>("--drafts") { Description = "longest drafts to try, 1 to 31", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [new DecodingOptions().MostDrafted] };
+        var drafts = new Option<int[]>("--drafts") { Description = "longest drafts to try, 1 to 31; the decoder's own choice if not given", AllowMultipleArgumentsPerToken = true };
         var parallel = new Option<int>("--parallel") { Description = "texts at once in the last measurement, 2 to 30; 0 to leave it out", DefaultValueFactory = _ => 16 };
         var costs = new Option<bool>("--costs") { Description = "write no texts in the larger shape: what its batches take, combined with the acceptance of the bundle's own LLM" };
         var output = new Option<string?>("--output", "-o") { Description = "folder that gets decode.md and decode.json" };
@@ -57,8 +57,9 @@ internal static class DecodeBench
                 using var language = LanguageModel.Load(model, new LanguageOptions { Device = parsed.GetValue(device), Threads = cpu.Threads, ContextLength = opened.Manifest.ContextLength });
                 Console.Error.WriteLine($"{language.Choice}; loaded in {clock.Elapsed.TotalSeconds:0.0} s");
                 var inputs = VisualTokens(opened, language.Width, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation);
+                int?[] lengths = parsed.GetValue(drafts) is { Length: > 0 } given ? [.. given.Cast<int?>()] : [null];
                 var sampling = new SamplingOptions { Temperature = parsed.GetValue(temperature), Seed = (ulong)parsed.GetValue(seed), MaxTokens = parsed.GetValue(mostTokens) };
-                var bench = new DecodeRun(opened, language, inputs, parsed.GetValue(texts), parsed.GetValue(drafts)!, sampling, parsed.GetValue(processorTime));
+                var bench = new DecodeRun(opened, language, inputs, parsed.GetValue(texts), lengths, sampling, parsed.GetValue(processorTime));
                 var conditions = Conditions.Of(cpu, parsed.GetValue(seed)) with { Device = language.Choice };
                 string heading = $"{conditions.Markdown}LLM: {opened.Manifest.Model}, shape {name}, {language.Threads} threads, "
                     + $"{inputs.Count} studies, {(parsed.GetValue(processorTime) ? "processor time" : "wall time")}\n\n";
@@ -67,7 +68,7 @@ internal static class DecodeBench
                 {
                     using var writer = LanguageModel.Load(opened.LanguagePath, new LanguageOptions { ContextLength = opened.Manifest.ContextLength });
                     var combined = new DecodeRun(opened, language, VisualTokens(opened, writer.Width, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation),
-                        parsed.GetValue(texts), parsed.GetValue(drafts)!, sampling, parsed.GetValue(processorTime)).Combine(writer, Widths, cancellation);
+                        parsed.GetValue(texts), lengths, sampling, parsed.GetValue(processorTime)).Combine(writer, Widths, cancellation);
                     markdown = heading + CombinedCost.Markdown(combined);
                     row = JsonSerializer.Serialize(new
                     {

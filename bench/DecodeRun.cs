@@ -10,10 +10,10 @@ namespace Pcrl.Bench;
 /// <param name="model">The LLM.</param>
 /// <param name="studies">Visual tokens of each study; texts go through them again and again.</param>
 /// <param name="texts">Texts of each way.</param>
-/// <param name="drafts">Longest drafts to try; the first gives the figures.</param>
+/// <param name="drafts">Longest drafts to try; null for the decoder's own choice; the first gives the figures.</param>
 /// <param name="sampling">Sampling of the first text; the seed counts up.</param>
 /// <param name="processorTime">Processor time in place of wall time.</param>
-internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]> studies, int texts, IReadOnlyList<int> drafts, SamplingOptions sampling, bool processorTime)
+internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]> studies, int texts, IReadOnlyList<int?> drafts, SamplingOptions sampling, bool processorTime)
 {
     private const int CostRounds = 9, WarmUp = 1, WarmUpTokens = 8;
 
@@ -60,8 +60,8 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
             foreach (var decoder in speculative)
                 decoder.WaitUntilReady();
             var ways = new Dictionary<string, List<Text>> { ["llama.cpp loop"] = [], ["plain"] = [] };
-            foreach (int most in drafts)
-                ways[$"speculative, drafts up to {most}"] = [];
+            foreach (int? most in drafts)
+                ways[most is null ? "speculative" : $"speculative, drafts up to {most}"] = [];
             for (int i = -WarmUp; i < texts; i++)
             {
                 cancellation.ThrowIfCancellationRequested();
