@@ -150,6 +150,16 @@ internal static class GemmTile
         public int OutputH, OutputW, OutputChannels, FirstOutput;
         public int Relu, HasResidual;
 
+        public static Dimensions Of(ConvolutionForm form, TapGrid grid, int group, Shape input, Shape output) => new()
+        {
+            Rows = checked(input.N * grid.Extent.H * grid.Extent.W), Taps = grid.Taps.Length, Depth = form.Order.Depth, Columns = form.Order.Columns,
+            ColumnTiles = (form.Order.Columns + Side - 1) / Side,
+            GridH = grid.Extent.H, GridW = grid.Extent.W, StrideH = grid.Stride.H, StrideW = grid.Stride.W,
+            FirstH = grid.First.H, FirstW = grid.First.W, StepH = grid.Step.H, StepW = grid.Step.W,
+            InputH = input.H, InputW = input.W, InputChannels = input.C, FirstInput = group * form.Order.Depth,
+            OutputH = output.H, OutputW = output.W, OutputChannels = output.C, FirstOutput = group * form.Order.Columns, Relu = form.Relu ? 1 : 0,
+        };
+
         /// <summary>Where a row stands in the input; beyond the last row, outside every image.</summary>
         public readonly (int Image, int Y, int X) Place(int row)
         {

@@ -4,7 +4,7 @@ using Pcrl.Kernels.Gpu;
 
 namespace Pcrl.Kernels.Pooling;
 
-/// <summary><see cref="MaxPool2d"/> and <see cref="AdaptiveAvgPool2d"/> on a GPU: a thread per output element, neighbouring threads on neighbouring channels.</summary>
+/// <summary><see cref="MaxPool2d"/> and <see cref="AdaptiveAvgPool2d"/> on a GPU: a thread per output element, or of two in bfloat16; neighbouring threads on neighbouring channels.</summary>
 internal sealed class GpuPooling : Layer
 {
     private readonly Action<GpuTensor, GpuTensor> _run;
@@ -18,17 +18,17 @@ internal sealed class GpuPooling : Layer
         {
             KernelH = op.Kernel.H, KernelW = op.Kernel.W, StrideH = op.Stride.H, StrideW = op.Stride.W, PaddingH = op.Padding.H, PaddingW = op.Padding.W,
         };
-        return new GpuPooling(device, op, input, device.Precision == Precision.Bf16
-            ? Bind<ushort>(device, MaxKernel<ushort, Bf16Element>, t => t.Halves, d)
-            : Bind<float>(device, MaxKernel<float, Fp32Element>, t => t.Floats, d));
+        return new GpuPooling(device, op, input, device.Precision == Precision.Fp32 ? Bind<float>(device, MaxKernel<float, Fp32Element>, t => t.Floats, d)
+            : input.C % 2 == 0 ? Bind<uint>(device, MaxKernel<uint, Bf16PairElement>, t => t.Halves.Cast<uint>(), d with { Channels = input.C / 2 })
+            : Bind<ushort>(device, MaxKernel<ushort, Bf16Element>, t => t.Halves, d));
     }
 
     public static GpuPooling Create(GpuDevice device, AdaptiveAvgPool2d op, Shape input)
     {
         var d = Dimensions.Of(input, op.OutputShape(input));
-        return new GpuPooling(device, op, input, device.Precision == Precision.Bf16
-            ? Bind<ushort>(device, MeanKernel<ushort, Bf16Element>, t => t.Halves, d)
-            : Bind<float>(device, MeanKernel<float, Fp32Element>, t => t.Floats, d));
+        return new GpuPooling(device, op, input, device.Precision == Precision.Fp32 ? Bind<float>(device, MeanKernel<float, Fp32Element>, t => t.Floats, d)
+            : input.C % 2 == 0 ? Bind<uint>(device, MeanKernel<uint, Bf16PairElement>, t => t.Halves.Cast<uint>(), d with { Channels = input.C / 2 })
+            : Bind<ushort>(device, MeanKernel<ushort, Bf16Element>, t => t.Halves, d));
     }
 
     public override void Dispose()
@@ -44,15 +44,17 @@ internal sealed class GpuPooling : Layer
         int image = index / d.Channels / d.OutputWidth / d.OutputHeight;
         int top = y * d.StrideH - d.PaddingH, left = x * d.StrideW - d.PaddingW;
         int bottom = IntrinsicMath.Min(top + d.KernelH, d.Height), right = IntrinsicMath.Min(left + d.KernelW, d.Width);
-        float best = float.NegativeInfinity;
+        float first = float.NegativeInfinity, second = float.NegativeInfinity;
         for (int i = IntrinsicMath.Max(top, 0); i < bottom; i++)
             for (int j = IntrinsicMath.Max(left, 0); j < right; j++)
             {
-                float value = element.ToFloat(input[(((long)image * d.Height + i) * d.Width + j) * d.Channels + channel]);
-                if (value > best || float.IsNaN(value)) // a NaN wins, and nothing is greater than it afterwards
-                    best = value;
+                var value = element.ToFloats(input[(((long)image * d.Height + i) * d.Width + j) * d.Channels + channel]);
+                if (value.First > first || float.IsNaN(value.First)) // a NaN wins, and nothing is greater than it afterwards
+                    first = value.First;
+                if (value.Second > second || float.IsNaN(value.Second))
+                    second = value.Second;
             }
-        output[index] = element.FromFloat(best);
+        output[index] = element.FromFloats(first, second);
     }
 
     internal static void MeanKernel<T, TElement>(Index1D index, ArrayView<T> input, ArrayView<T> output, Dimensions d)
@@ -64,11 +66,16 @@ internal sealed class GpuPooling : Layer
         int image = index / d.Channels / d.OutputWidth / d.OutputHeight;
         int top = y * d.Height / d.OutputHeight, bottom = ((y + 1) * d.Height + d.OutputHeight - 1) / d.OutputHeight;
         int left = x * d.Width / d.OutputWidth, right = ((x + 1) * d.Width + d.OutputWidth - 1) / d.OutputWidth;
-        float sum = 0;
+        float first = 0, second = 0;
         for (int i = top; i < bottom; i++)
             for (int j = left; j < right; j++)
-                sum += element.ToFloat(input[(((long)image * d.Height + i) * d.Width + j) * d.Channels + channel]);
-        output[index] = element.FromFloat(sum / ((bottom - top) * (right - left)));
+            {
+                var value = element.ToFloats(input[(((long)image * d.Height + i) * d.Width + j) * d.Channels + channel]);
+                first += value.First;
+                second += value.Second;
+            }
+        int count = (bottom - top) * (right - left);
+        output[index] = element.FromFloats(first / count, second / count);
     }
 
     private protected override void Execute(Tensor input, Tensor output, Tensor? residual) => _run((GpuTensor)input, (GpuTensor)output);
@@ -78,10 +85,10 @@ internal sealed class GpuPooling : Layer
         where T : unmanaged
     {
         var launch = device.Accelerator.LoadAutoGroupedStreamKernel(kernel);
-        return (input, output) => launch(checked((int)output.Shape.Count), values(input), values(output), d);
+        return (input, output) => launch(checked((int)values(output).Length), values(input), values(output), d);
     }
 
-    /// <summary>Sizes that the kernels need; the mean's have no window.</summary>
+    /// <summary>Sizes that the kernels need, channels counted in what a thread takes at once; the mean's have no window.</summary>
     internal struct Dimensions
     {
         public int Height, Width, OutputHeight, OutputWidth, Channels;

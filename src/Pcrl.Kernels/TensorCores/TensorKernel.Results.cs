@@ -7,10 +7,10 @@ internal sealed partial class TensorKernel
     {
         string group = Int("shr.u32", _lane, "2"), quarter = Int("and.b32", _lane, "3"), hasResidual = New("p");
         Emit($"setp.ne.u64 {hasResidual}, {_residual}, 0;");
-        string column = Int("add.u32", Int("mad.lo.u32", _columnTile, $"{tile.Columns}", _warpColumn), Int("shl.b32", quarter, "3"));
+        string column = Int("add.u32", Int("mad.lo.u32", _columnTile, $"{tile.Columns}", _partColumn), Int("shl.b32", quarter, "3"));
         string row = Int("add.u32", Int("add.u32", _firstRow, _warpRow), group);
-        (string Pixel, string Inside)[] places = [.. from i in Enumerable.Range(0, RowProducts * 2) select OutputPlace(Int("add.u32", row, $"{i * 8}"))];
-        for (int eights = 0; eights < tile.WarpColumns / 32; eights++)
+        (string Pixel, string Inside)[] places = [.. from i in Enumerable.Range(0, RowProducts * 2) select OutputPlace(Int("add.u32", row, $"{i / 2 * RowStep + i % 2 * 8}"))];
+        for (int eights = 0; eights < tile.PartColumns / 32; eights++)
         {
             string first = Int("add.u32", column, $"{eights * 32}"), biasAt = New("b64");
             Emit($"mad.wide.u32 {biasAt}, {first}, 4, {_bias};");
