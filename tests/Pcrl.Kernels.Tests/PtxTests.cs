@@ -10,7 +10,7 @@ namespace Pcrl.Kernels.Tests;
 public sealed class PtxTests
 {
     private static readonly Type[] Fp32 = [typeof(float), typeof(Fp32Element)], Bf16 = [typeof(ushort), typeof(Bf16Element)],
-        Bf16Pairs = [typeof(uint), typeof(Bf16PairElement)];
+        Bf16Quads = [typeof(ulong), typeof(Bf16QuadElement)];
 
     public static IEnumerable<object[]> Kernels =>
         from kernel in (object[][])
@@ -18,10 +18,13 @@ public sealed class PtxTests
             [typeof(GemmTile), nameof(GemmTile.Kernel), Type.EmptyTypes, true],
             [typeof(GpuPooling), nameof(GpuPooling.MaxKernel), Fp32, false],
             [typeof(GpuPooling), nameof(GpuPooling.MaxKernel), Bf16, false],
-            [typeof(GpuPooling), nameof(GpuPooling.MaxKernel), Bf16Pairs, false],
+            [typeof(GpuPooling), nameof(GpuPooling.MaxKernel), Bf16Quads, false],
             [typeof(GpuPooling), nameof(GpuPooling.MeanKernel), Fp32, false],
             [typeof(GpuPooling), nameof(GpuPooling.MeanKernel), Bf16, false],
-            [typeof(GpuPooling), nameof(GpuPooling.MeanKernel), Bf16Pairs, false],
+            [typeof(GpuPooling), nameof(GpuPooling.MeanKernel), Bf16Quads, false],
+            [typeof(GpuPooling), nameof(GpuPooling.LargeMeanKernel), Fp32, true],
+            [typeof(GpuPooling), nameof(GpuPooling.LargeMeanKernel), Bf16, true],
+            [typeof(GpuPooling), nameof(GpuPooling.LargeMeanKernel), Bf16Quads, true],
             [typeof(GpuPointwise), nameof(GpuPointwise.Kernel), Fp32, false],
             [typeof(GpuPointwise), nameof(GpuPointwise.Kernel), Bf16, false],
             [typeof(PixelBlocks), nameof(PixelBlocks.Kernel), Type.EmptyTypes, false],

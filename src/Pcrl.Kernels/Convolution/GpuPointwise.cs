@@ -65,10 +65,10 @@ internal sealed class GpuPointwise : Layer
         float sum = bias[column];
         if (from >= 0)
             for (int k = 0; k < d.Depth; k++)
-                sum += element.ToFloats(input[from + k]).First * weight[column * d.Depth + k];
+                sum += element.ToFloats(input[from + k]).A * weight[column * d.Depth + k];
         if (d.HasResidual != 0)
-            sum += element.ToFloats(residual[to]).First;
-        output[to] = element.FromFloats(d.Relu != 0 && sum < 0 ? 0 : sum, 0);
+            sum += element.ToFloats(residual[to]).A;
+        output[to] = element.FromFloats(new Channels { A = d.Relu != 0 && sum < 0 ? 0 : sum });
     }
 
     private protected override void Execute(Tensor input, Tensor output, Tensor? residual) => _run((GpuTensor)input, (GpuTensor)output, (GpuTensor?)residual);

@@ -20,7 +20,8 @@ internal sealed partial class TensorKernel
         Loop(ahead: tile.Stages - 2, (reading, fill) =>
         {
             Emit($"cp.async.wait_group {tile.Stages - 3};");
-            Emit("fence.proxy.async;"); // copies of threads are not ordered with what wgmma reads
+            if (!wholeChunks)
+                Emit("fence.proxy.async;"); // values that threads wrote are not ordered with what wgmma reads; what cp.async wrote is
             Emit("wgmma.wait_group.sync.aligned 1;"); // the products of two steps ago have read their stage: it is filled next
             Emit("bar.sync 0;");
             string left = At(Int("add.u32", rows, reading)), right = At(Int("add.u32", Int("add.u32", columns, reading), $"{RowBytes}"));
@@ -35,7 +36,6 @@ internal sealed partial class TensorKernel
             Emit("wgmma.commit_group.sync.aligned;");
             fill();
         });
-        Emit("wgmma.wait_group.sync.aligned 0;");
 
         string At(string address)
         {

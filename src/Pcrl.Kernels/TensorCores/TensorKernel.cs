@@ -40,6 +40,9 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
             WarpgroupLoop();
         else
             WarpLoop();
+        BeforeResults();
+        if (tile.Warpgroups)
+            Emit("wgmma.wait_group.sync.aligned 0;");
         Results();
         Emit("ret;");
         return $$"""
@@ -49,6 +52,7 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
             .extern .shared .align 1024 .b8 ring[];
             .visible .entry {{Name}}(.param .align 8 .b8 a[{{TensorArguments.Size}}])
             .maxntid {{tile.Threads}}, 1, 1
+            .minnctapersm {{(wholeChunks ? tile.BlocksTogether : 1)}}
             {
             {{Body()}}
             }
@@ -126,7 +130,7 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
     // ---- reading the input and the weights into a stage ----
 
     private (string Y, string X, string Address)[] _places = [];
-    private string _tableAt = "", _target = "", _weightAt = "", _inputH = "", _inputW = "";
+    private string _lastWeights = "", _tableAt = "", _target = "", _weightAt = "", _inputH = "", _inputW = "";
     private readonly string[] _entry = new string[3];
 
     /// <summary>A thread copies one chunk of several rows; the rows lie a multiple of eight apart, so that it writes to the same place of each line.</summary>
@@ -162,6 +166,8 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
         string panel = Int("mul.lo.u32", _columnTile, _steps), panelStart = New("b64");
         Emit($"mad.wide.u32 {panelStart}, {panel}, {tile.Columns * LineBytes}, {_weight};");
         Emit($"mad.wide.u32 {_weightAt}, {_thread}, 16, {panelStart};");
+        _lastWeights = New("p");
+        Emit($"setp.lt.u32 {_lastWeights}, {_thread}, {tile.Columns * TensorTile.Chunk % tile.Threads};");
         for (int i = 0; i < _entry.Length; i++)
             _entry[i] = New("b32");
         if (wholeChunks)
@@ -205,8 +211,9 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
             GatherValues(target);
         }
         string weights = Int("add.u32", Int("mad.lo.u32", _thread, "16", _ring), stage);
-        for (int i = 0; i < tile.Columns * LineBytes / 16 / tile.Threads; i++)
-            Emit($"cp.async.cg.shared.global [{weights}+{RowBytes + i * tile.Threads * 16}], [{_weightAt}+{i * tile.Threads * 16}], 16;");
+        int chunks = tile.Columns * TensorTile.Chunk; // of which the threads take one each in turn
+        for (int first = 0; first < chunks; first += tile.Threads)
+            Emit($"{(first + tile.Threads > chunks ? $"@{_lastWeights} " : "")}cp.async.cg.shared.global [{weights}+{RowBytes + first * 16}], [{_weightAt}+{first * 16}], 16;");
         Emit($"add.s64 {_weightAt}, {_weightAt}, {tile.Columns * LineBytes};");
     }
 
@@ -236,13 +243,6 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
     // ---- the loop ----
 
     private string[] _sums = [];
-
-    private void Sums()
-    {
-        _sums = [.. Enumerable.Range(0, RowProducts * ColumnProducts * 4).Select(_ => New("f32"))];
-        foreach (string sum in _sums)
-            Emit($"mov.f32 {sum}, 0f00000000;");
-    }
 
     /// <summary>Runs over the steps.</summary>
     /// <param name="ahead">Steps whose copies are on their way when one begins.</param>

@@ -21,6 +21,7 @@ internal sealed record TensorTile(int Rows, int Columns, int PartRows, int PartC
     /// <summary>The table that layers choose from.</summary>
     public static IReadOnlyList<TensorTile> All { get; } =
     [
+        new(192, 256, 64, 256, Stages: 4, Warpgroups: true),
         new(128, 256, 64, 256, Stages: 4, Warpgroups: true),
         new(256, 128, 128, 128, Stages: 4, Warpgroups: true),
         new(128, 128, 64, 128, Stages: 3, Warpgroups: true),
@@ -45,8 +46,11 @@ internal sealed record TensorTile(int Rows, int Columns, int PartRows, int PartC
     /// <summary>Shared memory of a block.</summary>
     public int SharedBytes => Stages * StageBytes;
 
+    /// <summary>Blocks that a multiprocessor of compute capability 8.0 or 9.0 has room for; registers are limited so that it has.</summary>
+    public int BlocksTogether => Math.Max(1, Math.Min((Warpgroups ? 227 : 163) * 1024 / (SharedBytes + 1024), 65536 / (Threads * (ThreadSums + 56))));
+
     /// <summary>Whether the kernel that gathers single values fits into the registers too.</summary>
-    public bool GathersValues => ThreadSums <= 64;
+    public bool GathersValues => ThreadSums <= 64 && int.IsPow2(Rows);
 
     private int PartThreads => Warpgroups ? 128 : 32;
 

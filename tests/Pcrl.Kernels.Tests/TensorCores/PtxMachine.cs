@@ -9,7 +9,7 @@ namespace Pcrl.Kernels.Tests.TensorCores;
 /// writing outside an allocation, an access that is not aligned, a register read before it is written and a branch that divides a warp end the
 /// test; shared memory begins as NaN; warps run in a random order between barriers; and an asynchronous copy arrives either at once or as late as its
 /// thread's wait allows, so that a missing wait or barrier gives wrong results in one of the two. Products of warpgroups are done as late as the waits
-/// allow in the first case and at once in the second, and they see what a thread wrote to shared memory only after its fence.
+/// allow in the first case and at once in the second, and they see what a thread stored in shared memory only after its fence; what cp.async brought they see (NVIDIA's own library relies on that).
 /// </summary>
 /// <param name="ptx">The module.</param>
 /// <param name="sharedBytes">Dynamic shared memory of a block.</param>
@@ -256,7 +256,7 @@ internal sealed partial class PtxMachine(string ptx, int sharedBytes, bool copie
                 memory.Clear();
                 if (count > 0)
                     Global(source, count).CopyTo(memory);
-                lane.Written.Add(((int)target, 16));
+                memory.CopyTo(_fenced.AsSpan((int)target));
             }
         };
     }
