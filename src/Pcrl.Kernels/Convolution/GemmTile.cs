@@ -218,11 +218,18 @@ internal static class GemmTile
             OutputH = output.H, OutputW = output.W, OutputChannels = output.C, FirstOutput = group * form.Order.Columns, Relu = form.Relu ? 1 : 0,
         };
 
+        /// <summary>Where a row stands in the grid; unsigned division is the cheaper one.</summary>
+        private readonly (int Image, int Y, int X) Pixel(int row)
+        {
+            int line = (int)((uint)row / (uint)GridW), image = (int)((uint)line / (uint)GridH);
+            return (image, line - image * GridH, row - line * GridW);
+        }
+
         /// <summary>Where a row stands in the input; beyond the last row, outside every image.</summary>
         public readonly (int Image, int Y, int X) Place(int row)
         {
             const int Outside = int.MinValue / 2;
-            int image = row / (GridH * GridW), y = row / GridW % GridH, x = row % GridW;
+            var (image, y, x) = Pixel(row);
             return row < Rows ? (image, y * StrideH, x * StrideW) : (0, Outside, 0);
         }
 
@@ -238,7 +245,7 @@ internal static class GemmTile
         /// <summary>First channel of the output pixel of a row.</summary>
         public readonly long Target(int row)
         {
-            int image = row / (GridH * GridW), y = row / GridW % GridH, x = row % GridW;
+            var (image, y, x) = Pixel(row);
             return (((long)image * OutputH + FirstH + y * StepH) * OutputW + FirstW + x * StepW) * OutputChannels + FirstOutput;
         }
     }

@@ -111,8 +111,8 @@ internal sealed class GpuDevice : Device
 
     /// <summary>The tile for a product on the tensor cores.</summary>
     /// <exception cref="NotSupportedException">There are none.</exception>
-    public TensorTile ChooseTile(long rows, int columns, bool wholeChunks) => Accelerator is CudaAccelerator cuda
-        ? TensorTile.Choose(rows, columns, wholeChunks, cuda.NumMultiprocessors, BlockSharedBytes(cuda), IsHopper(cuda))
+    public TensorTile ChooseTile(long rows, int columns, int steps, bool wholeChunks) => Accelerator is CudaAccelerator cuda
+        ? TensorTile.Choose(rows, columns, steps, wholeChunks, cuda.NumMultiprocessors, BlockSharedBytes(cuda), IsHopper(cuda))
         : throw new NotSupportedException($"{Accelerator.Name} has no tensor cores");
 
     /// <summary>Whether the card can run a tile at all; the benchmark runs those too that <see cref="ChooseTile"/> leaves.</summary>

@@ -37,7 +37,8 @@ internal sealed class TensorConvolution : Layer
             }
             foreach (var (grid, group) in form.Parts)
             {
-                var chosen = tile ?? device.ChooseTile((long)input.N * grid.Extent.H * grid.Extent.W, form.Order.Columns, TensorProduct.HasWholeChunks(form, input));
+                var chosen = tile ?? device.ChooseTile((long)input.N * grid.Extent.H * grid.Extent.W, form.Order.Columns, TensorProduct.Steps(form, grid),
+                    TensorProduct.HasWholeChunks(form, input));
                 _launches.Add(new Launch(device, TensorProduct.Plan(chosen, form, grid, group, input, Output, weight, bias)));
             }
         }

@@ -142,13 +142,14 @@ public sealed class TensorKernelTests
     public void Small_layers_get_small_tiles_and_a_card_with_little_shared_memory_gets_what_fits()
     {
         const int Hopper = 227 << 10, Ada = 99 << 10;
-        var small = TensorTile.Choose(rows: 24, columns: 4096, wholeChunks: true, multiprocessors: 132, Hopper, hopper: true);
-        Assert.True(small is { Rows: 64, Columns: 64, Warpgroups: true });
-        Assert.Equal(128 * 256, TensorTile.Choose(rows: 24 * 128 * 128, columns: 256, wholeChunks: true, multiprocessors: 132, Hopper, hopper: true) is var large ? large.Rows * large.Columns : 0);
-        Assert.True(TensorTile.Choose(rows: 24 * 256 * 256, columns: 64, wholeChunks: false, multiprocessors: 132, Hopper, hopper: true).GathersValues);
-        Assert.All((int[])[1, 100, 10_000, 1_000_000], rows =>
-            Assert.True(TensorTile.Choose(rows, 256, wholeChunks: true, 128, Ada, hopper: false) is { SharedBytes: <= Ada, Warpgroups: false }));
-        Assert.Throws<NotSupportedException>(() => TensorTile.Choose(1, 1, wholeChunks: true, 1, 16 << 10, hopper: true));
+        Assert.True(Choose(rows: 24, columns: 4096, steps: 32) is { Rows: 64, Columns: 64, Warpgroups: true });
+        Assert.True(Choose(rows: 24 * 32 * 32, columns: 256, steps: 36) is { Rows: 192, Columns: 256 }); // 128 blocks: one round of 132
+        Assert.True(Choose(rows: 24 * 256 * 256, columns: 64, steps: 4, wholeChunks: false).GathersValues);
+        Assert.All((int[])[1, 100, 10_000, 1_000_000], rows => Assert.True(Choose(rows, columns: 256, steps: 4, shared: Ada, hopper: false) is { SharedBytes: <= Ada, Warpgroups: false }));
+        Assert.Throws<NotSupportedException>(() => Choose(rows: 1, columns: 1, steps: 1, shared: 16 << 10));
+
+        static TensorTile Choose(long rows, int columns, int steps, bool wholeChunks = true, int shared = Hopper, bool hopper = true) =>
+            TensorTile.Choose(rows, columns, steps, wholeChunks, multiprocessors: 132, shared, hopper);
     }
 
     [Theory]
