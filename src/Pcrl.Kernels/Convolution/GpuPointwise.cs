@@ -5,7 +5,7 @@ using Pcrl.Kernels.Gpu;
 namespace Pcrl.Kernels.Convolution;
 
 /// <summary>
-/// A convolution of a few channels into a few, pixel by pixel, such as normalising: a thread per output value. A tile of matrix product would be
+/// A convolution of a few channels into a few, pixel by pixel, such as normalising: a thread per pixel. A tile of matrix product would be
 /// nearly empty. Weights and sums are fp32 in either precision.
 /// </summary>
 internal sealed class GpuPointwise : Layer
@@ -40,7 +40,7 @@ internal sealed class GpuPointwise : Layer
         {
             var launch = device.Accelerator.LoadAutoGroupedStreamKernel<Index1D, ArrayView<T>, ArrayView<T>, ArrayView<T>, ArrayView<float>, ArrayView<float>,
                 GemmTile.Dimensions, int, int>(Kernel<T, TElement>);
-            return (input, output, residual) => launch(checked(d.Rows * d.Columns), values(input), values(output), values(residual ?? input),
+            return (input, output, residual) => launch(d.Rows, values(input), values(output), values(residual ?? input),
                 _weight.View, _bias.View, d with { HasResidual = residual is null ? 0 : 1 }, tap.Dy, tap.Dx);
         }
     }
@@ -60,15 +60,17 @@ internal sealed class GpuPointwise : Layer
         where TElement : unmanaged, IElement<T>
     {
         TElement element = default;
-        int row = index / d.Columns, column = index % d.Columns;
-        long from = d.Source(d.Place(row), dy, dx), to = d.Target(row) + column;
-        float sum = bias[column];
-        if (from >= 0)
-            for (int k = 0; k < d.Depth; k++)
-                sum += element.ToFloats(input[from + k]).A * weight[column * d.Depth + k];
-        if (d.HasResidual != 0)
-            sum += element.ToFloats(residual[to]).A;
-        output[to] = element.FromFloats(new Channels { A = d.Relu != 0 && sum < 0 ? 0 : sum });
+        long from = d.Source(d.Place(index), dy, dx), to = d.Target(index);
+        for (int column = 0; column < d.Columns; column++)
+        {
+            float sum = bias[column];
+            if (from >= 0)
+                for (int k = 0; k < d.Depth; k++)
+                    sum += element.ToFloats(input[from + k]).A * weight[column * d.Depth + k];
+            if (d.HasResidual != 0)
+                sum += element.ToFloats(residual[to + column]).A;
+            output[to + column] = element.FromFloats(new Channels { A = d.Relu != 0 && sum < 0 ? 0 : sum });
+        }
     }
 
     private protected override void Execute(Tensor input, Tensor output, Tensor? residual) => _run((GpuTensor)input, (GpuTensor)output, (GpuTensor?)residual);

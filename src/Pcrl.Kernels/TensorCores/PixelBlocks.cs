@@ -15,6 +15,9 @@ internal sealed record PixelBlocks(int Stride, Shape Shape, ConvolutionForm Form
 {
     private const int MostChannels = 32;
 
+    /// <summary>Threads of <see cref="Kernel"/>.</summary>
+    public int Lines => Shape.N * Shape.H * Shape.W * Stride;
+
     /// <summary>The same convolution over blocks, and its weights; null if it has too many channels or blocks do not divide it.</summary>
     public static (PixelBlocks Blocks, float[] Weight)? Of(Operator op, Shape input, ReadOnlySpan<float> weight)
     {
@@ -50,11 +53,17 @@ internal sealed record PixelBlocks(int Stride, Shape Shape, ConvolutionForm Form
         }
     }
 
-    /// <summary>Lays an input [N, H, W, C] out in blocks: a thread per value of the result.</summary>
+    /// <summary>Lays an input [N, H, W, C] out in blocks: a thread copies a line of a block, the last one fills it up with zeros too.</summary>
     internal static void Kernel(Index1D index, ArrayView<ushort> input, ArrayView<ushort> output, int channels, int stride, int width, int depth)
     {
-        int k = index % depth, block = index / depth, x = block % width, line = block / width; // of all images: they are of whole blocks
-        int c = k % channels, within = k / channels, dx = within % stride, dy = within / stride;
-        output[index] = dy < stride ? input[(((long)line * stride + dy) * width * stride + x * stride + dx) * channels + c] : (ushort)0;
+        int block = (int)((uint)index.X / (uint)stride), dy = index - block * stride;
+        int line = (int)((uint)block / (uint)width), x = block - line * width; // lines of all images: they are of whole blocks
+        int values = stride * channels;
+        long from = (((long)line * stride + dy) * width + x) * values, to = (long)block * depth + dy * values;
+        for (int i = 0; i < values; i++)
+            output[to + i] = input[from + i];
+        if (dy == stride - 1)
+            for (int i = stride * values; i < depth; i++)
+                output[(long)block * depth + i] = 0;
     }
 }

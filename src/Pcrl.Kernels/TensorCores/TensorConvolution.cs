@@ -32,7 +32,7 @@ internal sealed class TensorConvolution : Layer
                 var memory = _blocks = device.Allocate<ushort>(blocks.Shape.Count);
                 var kernel = device.Accelerator.LoadAutoGroupedStreamKernel<Index1D, ArrayView<ushort>, ArrayView<ushort>, int, int, int, int>(PixelBlocks.Kernel);
                 int channels = input.C;
-                _toBlocks = x => kernel(checked((int)memory.Length), x.Halves, memory.View, channels, blocks.Stride, blocks.Shape.W, blocks.Shape.C);
+                _toBlocks = x => kernel(blocks.Lines, x.Halves, memory.View, channels, blocks.Stride, blocks.Shape.W, blocks.Shape.C);
                 input = blocks.Shape;
             }
             foreach (var (grid, group) in form.Parts)

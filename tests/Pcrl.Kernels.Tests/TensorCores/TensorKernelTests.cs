@@ -218,7 +218,7 @@ public sealed class TensorKernelTests
         using var from = device.Allocate(MemoryMarshal.Cast<byte, ushort>(input).ToArray());
         using var to = device.Allocate<ushort>(blocks.Shape.Count);
         device.Accelerator.LoadAutoGroupedStreamKernel<Index1D, ArrayView<ushort>, ArrayView<ushort>, int, int, int, int>(PixelBlocks.Kernel)(
-            (int)to.Length, from.View, to.View, channels, blocks.Stride, blocks.Shape.W, blocks.Shape.C);
+            blocks.Lines, from.View, to.View, channels, blocks.Stride, blocks.Shape.W, blocks.Shape.C);
         return MemoryMarshal.AsBytes<ushort>(to.GetAsArray1D()).ToArray();
     }
 }
