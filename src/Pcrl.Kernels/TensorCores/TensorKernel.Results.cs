@@ -4,7 +4,7 @@ namespace Pcrl.Kernels.TensorCores;
 internal sealed partial class TensorKernel
 {
     /// <summary>Residual loads under way at once, of 16 bytes a lane: each store ends the freedom to move loads before it, so they go in batches.</summary>
-    private const int Batch = 8;
+    private int Batch => tile.Threads <= 256 ? 8 : 2; // more threads have fewer registers each
 
     /// <summary>Eight neighbouring columns of one row that a lane holds: <paramref name="Offset"/> columns after its first ones.</summary>
     private sealed record Share(string[] Values, OutputRow Row, int Offset, string[] Added);
