@@ -65,8 +65,8 @@ internal sealed class CpuDevice : Device
         Conv2d conv => CpuConvolution.Create(this, conv, input, weight, bias),
         ConvTranspose2d conv => CpuConvolution.Create(this, conv, input, weight, bias),
         Linear linear => CpuConvolution.Create(this, linear, input, weight, bias),
-        MaxPool2d pool => new CpuMaxPool2d(this, pool, input),
-        AdaptiveAvgPool2d pool => new CpuAdaptiveAvgPool2d(this, pool, input),
+        MaxPool2d pool => new CpuPooling(this, pool, input),
+        AdaptiveAvgPool2d pool => new CpuPooling(this, pool, input),
         _ => throw new NotSupportedException($"the CPU does not know {op}"),
     };
 
