@@ -71,7 +71,7 @@ internal static class EncoderBench
             for (int i = 0; i < rounds; i++)
             {
                 cancellation.ThrowIfCancellationRequested();
-                double trunk = Seconds(() => encoder.Trunk.RunGrey(study, cancellation));
+                double trunk = Seconds(() => encoder.Trunk.Run(study, cancellation));
                 double branches = Seconds(() => encoder.RunBranches(tokens, [], cancellation));
                 double onnxTrunk = Seconds(onnx.RunTrunk), onnxBranches = Seconds(onnx.RunBranches);
                 results.Add(new(trunk, trunk + branches, onnxTrunk, onnxTrunk + onnxBranches));
@@ -119,9 +119,9 @@ internal static class EncoderBench
         using var alone = new VisualTrunk(config, (name, _) => file.Floats(name), single, ScalingSlices);
         using var together = new VisualTrunk(config, (name, _) => file.Floats(name), device, ScalingSlices);
         float[] images = study[..(ScalingSlices * config.ImageSize * config.ImageSize)];
-        alone.RunGrey(images);
-        together.RunGrey(images);
-        double[] ratios = [.. Enumerable.Range(0, rounds).Select(_ => Seconds(() => alone.RunGrey(images), single, processorTime: false) / Seconds(() => together.RunGrey(images), device, processorTime: false)).Order()];
+        alone.Run(images);
+        together.Run(images);
+        double[] ratios = [.. Enumerable.Range(0, rounds).Select(_ => Seconds(() => alone.Run(images), single, processorTime: false) / Seconds(() => together.Run(images), device, processorTime: false)).Order()];
         return ratios[rounds / 2];
     }
 
