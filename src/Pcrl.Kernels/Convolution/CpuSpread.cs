@@ -4,15 +4,26 @@ using Pcrl.Kernels.Cpu;
 namespace Pcrl.Kernels.Convolution;
 
 /// <summary>A 1×1 convolution of a single channel on the CPU: every output channel is that value times a weight. Tiles would compute mostly nothing.</summary>
-internal sealed unsafe class CpuSpread(CpuDevice device, Conv2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) : Layer(device, op, input)
+internal sealed unsafe class CpuSpread : Layer
 {
-    private readonly float[] _weight = weight.ToArray();
-    private readonly float[] _bias = bias.IsEmpty ? new float[op.Out] : bias.ToArray();
-    private readonly bool _relu = op.Relu;
-    private Action<int, int>? _work;
+    private readonly CpuDevice _device;
+    private readonly float[] _weight;
+    private readonly float[] _bias;
+    private readonly bool _relu;
+    private readonly Action<int, int> _work;
     private float* _input;
     private float* _output;
     private float* _residual;
+
+    public CpuSpread(CpuDevice device, Conv2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
+        : base(device, op, input)
+    {
+        _device = device;
+        _weight = weight.ToArray();
+        _bias = bias.IsEmpty ? new float[op.Out] : bias.ToArray();
+        _relu = op.Relu;
+        _work = Row;
+    }
 
     /// <summary>Whether it can do this convolution.</summary>
     public static bool Fits(Conv2d op) => op is { In: 1, Kernel: (1, 1), Stride: (1, 1), Padding: (0, 0) };
@@ -26,7 +37,7 @@ internal sealed unsafe class CpuSpread(CpuDevice device, Conv2d op, Shape input,
         _input = ((CpuTensor)input).Data;
         _output = ((CpuTensor)output).Data;
         _residual = residual is CpuTensor added ? added.Data : null;
-        device.Team.Run(Output.N * Output.H, _work ??= Row);
+        _device.Team.Run(Output.N * Output.H, _work);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
