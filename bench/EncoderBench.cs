@@ -26,6 +26,9 @@ internal static class EncoderBench
         var rounds = new Option<int>("--rounds") { Description = "timed rounds; the median counts", DefaultValueFactory = _ => 7 };
         var slices = new Option<int>("--slices") { Description = "slices of the study", DefaultValueFactory = _ => 24 };
         var batch = new Option<int>("--onnx-batch") { Description = "slices that ONNX Runtime gets at once", DefaultValueFactory = _ => 1 };
+        rounds.Validators.Add(result => Options.Require(result, rounds, value => value >= 1, "must be 1 or more"));
+        slices.Validators.Add(result => Options.Require(result, slices, value => value >= 1, "must be 1 or more"));
+        batch.Validators.Add(result => Options.Require(result, batch, value => value >= 1 && result.GetValue(slices) % value == 0, "must divide the number of slices"));
         var processorTime = Options.ProcessorTime();
         var command = new Command("encoder", "Times the visual path at full size (ResNet101 at 512x512, local branch, projectors) against ONNX Runtime and, built with -p:TorchPeer=true, libtorch, with the same weights.")
         {
@@ -124,7 +127,7 @@ internal static class EncoderBench
         }
         Console.WriteLine($"\nLowest cosine between our tokens and theirs: {agreement:0.0000000}  \nPeak memory of loading and encoding: {peak >> 20} MiB ({peak:N0} bytes)");
         if (scaling is { } ratio)
-            Console.WriteLine($"Trunk, {ScalingSlices} slices: all threads {ratio:0.00} times as fast as one");
+            Console.WriteLine($"Trunk, {Math.Min(slices, ScalingSlices)} slices: all threads {ratio:0.00} times as fast as one");
 
         void Line(string part, string against, Func<Round, double> ours, Func<Round, double> theirs)
         {
@@ -138,9 +141,10 @@ internal static class EncoderBench
     {
         using var file = GgufFile.Open(path);
         using var single = Device.Open(DeviceKind.Cpu, threads: 1);
-        using var alone = new VisualTrunk(config, (name, _) => file.Floats(name), single, ScalingSlices);
-        using var together = new VisualTrunk(config, (name, _) => file.Floats(name), device, ScalingSlices);
-        float[] images = study[..(ScalingSlices * config.ImageSize * config.ImageSize)];
+        int slices = Math.Min(study.Length / (config.ImageSize * config.ImageSize), ScalingSlices);
+        using var alone = new VisualTrunk(config, (name, _) => file.Floats(name), single, slices);
+        using var together = new VisualTrunk(config, (name, _) => file.Floats(name), device, slices);
+        float[] images = study[..(slices * config.ImageSize * config.ImageSize)];
         alone.Run(images);
         together.Run(images);
         double[] ratios = [.. Enumerable.Range(0, rounds).Select(_ => Seconds(() => alone.Run(images), single, processorTime: false) / Seconds(() => together.Run(images), device, processorTime: false)).Order()];

@@ -22,6 +22,8 @@ internal static class PrecisionBench
         var (threads, seed, json, processorTime) = (Options.Threads(), Options.Seed(), Options.Json(), Options.ProcessorTime());
         var rounds = new Option<int>("--rounds") { Description = "timed rounds; the median counts", DefaultValueFactory = _ => 7 };
         var slices = new Option<int>("--slices") { Description = "slices of the study", DefaultValueFactory = _ => 4 };
+        rounds.Validators.Add(result => Options.Require(result, rounds, value => value >= 1, "must be 1 or more"));
+        slices.Validators.Add(result => Options.Require(result, slices, value => value >= 1, "must be 1 or more"));
         var command = new Command("precision", "Times the trunk (ResNet101 at 512x512) against ONNX Runtime in fp32 and int8 and, built with -p:TorchPeer=true, libtorch in fp32 and bf16.")
         {
             threads, seed, rounds, slices, processorTime, json,

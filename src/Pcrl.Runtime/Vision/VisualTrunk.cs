@@ -132,11 +132,12 @@ public sealed class VisualTrunk : IDisposable
     {
         const int Expansion = 4;
         int outputs = width * Expansion;
+        var y = network.Add($"{name}.conv1", new Conv2d(x.Shape.C, width, 1) { Relu = true }, x);
+        y = network.Add($"{name}.conv2", new Conv2d(width, width, 3) { Stride = stride, Padding = 1, Relu = true }, y);
+        // After the other two: at the second stage conv1's output is as large as the shortcut's, and they need not be there together.
         var shortcut = stride == 1 && x.Shape.C == outputs
             ? x
             : network.Add($"{name}.downsample", new Conv2d(x.Shape.C, outputs, 1) { Stride = stride }, x);
-        var y = network.Add($"{name}.conv1", new Conv2d(x.Shape.C, width, 1) { Relu = true }, x);
-        y = network.Add($"{name}.conv2", new Conv2d(width, width, 3) { Stride = stride, Padding = 1, Relu = true }, y);
         return network.Add($"{name}.conv3", new Conv2d(width, outputs, 1) { Relu = true }, y, shortcut);
     }
 }
