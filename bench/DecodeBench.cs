@@ -56,37 +56,36 @@ internal static class DecodeBench
                 clock.Restart();
                 using var language = LanguageModel.Load(model, new LanguageOptions { Device = parsed.GetValue(device), Threads = cpu.Threads, ContextLength = opened.Manifest.ContextLength });
                 Console.Error.WriteLine($"{language.Choice}; loaded in {clock.Elapsed.TotalSeconds:0.0} s");
-                var inputs = VisualTokens(opened, language.Width, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation);
-                int?[] lengths = parsed.GetValue(drafts) is { Length: > 0 } given ? [.. given.Cast<int?>()] : [null];
                 var sampling = new SamplingOptions { Temperature = parsed.GetValue(temperature), Seed = (ulong)parsed.GetValue(seed), MaxTokens = parsed.GetValue(mostTokens) };
-                var bench = new DecodeRun(opened, language, inputs, parsed.GetValue(texts), lengths, sampling, parsed.GetValue(processorTime));
+                int?[] lengths = parsed.GetValue(drafts) is { Length: > 0 } given ? [.. given.Cast<int?>()] : [null];
+                var inputs = VisualTokens(opened, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation);
                 var conditions = Conditions.Of(cpu, parsed.GetValue(seed)) with { Device = language.Choice };
-                string heading = $"{conditions.Markdown}LLM: {opened.Manifest.Model}, shape {name}, {language.Threads} threads, "
-                    + $"{inputs.Count} studies, {(parsed.GetValue(processorTime) ? "processor time" : "wall time")}\n\n";
-                string markdown, row;
-                if (parsed.GetValue(costs))
+                DecodeRun Run(LanguageModel writer) => new(
+                    opened, writer, [.. inputs.Select(rows => Widened(rows, opened.Manifest.Visual.TokenWidth, writer.Width))], parsed.GetValue(texts), lengths, sampling, parsed.GetValue(processorTime));
+                (string Markdown, object Figures) Texts()
                 {
-                    using var writer = LanguageModel.Load(opened.LanguagePath, new LanguageOptions { ContextLength = opened.Manifest.ContextLength });
-                    var combined = new DecodeRun(opened, language, VisualTokens(opened, writer.Width, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation),
-                        parsed.GetValue(texts), lengths, sampling, parsed.GetValue(processorTime)).Combine(writer, Widths, cancellation);
-                    markdown = heading + CombinedCost.Markdown(combined);
-                    row = JsonSerializer.Serialize(new
-                    {
-                        speedupVsLlamacpp = combined.Max(c => c.Speedup), combinedWithAcceptanceOf = opened.Manifest.Model,
-                        conditions, shape = name, threads = language.Threads, processorTime = parsed.GetValue(processorTime), batches = combined,
-                    }, Json.Readable);
-                }
-                else
-                {
-                    var result = bench.Measure(parsed.GetValue(parallel), Widths, cancellation);
-                    markdown = heading + result.Markdown;
-                    row = JsonSerializer.Serialize(new
+                    var result = Run(language).Measure(parsed.GetValue(parallel), Widths, cancellation);
+                    return (result.Markdown, new
                     {
                         result.SpeedupVsLlamacpp, result.PlainVsLlamacpp, result.FirstTokenVsPrefill, result.Parallel, result.ParallelSpeedupVsLlamacpp, result.ParallelVsOneByOne,
                         conditions, model = opened.Manifest.Model, shape = name, threads = language.Threads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime),
                         result.Rows, result.Together, result.Batches, result.SameTexts, result.CacheMib, result.FirstText,
-                    }, Json.Readable);
+                    });
                 }
+                (string Markdown, object Figures) Combined()
+                {
+                    using var writer = LanguageModel.Load(opened.LanguagePath, new LanguageOptions { ContextLength = opened.Manifest.ContextLength });
+                    var combined = Run(writer).Combine(language, Widths, cancellation);
+                    return (CombinedCost.Markdown(combined), new
+                    {
+                        speedupVsLlamacpp = combined.Max(c => c.Speedup), combinedWithAcceptanceOf = opened.Manifest.Model,
+                        conditions, shape = name, threads = language.Threads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime), batches = combined,
+                    });
+                }
+                var (table, figures) = parsed.GetValue(costs) ? Combined() : Texts();
+                string markdown = $"{conditions.Markdown}LLM: {opened.Manifest.Model}, shape {name}, {language.Threads} threads, "
+                    + $"{inputs.Count} studies, {(parsed.GetValue(processorTime) ? "processor time" : "wall time")}\n\n{table}";
+                string row = JsonSerializer.Serialize(figures, Json.Readable);
                 Console.WriteLine(parsed.GetValue(json) ? row : markdown);
                 if (parsed.GetValue(output) is { } target)
                 {
@@ -104,19 +103,24 @@ internal static class DecodeBench
         return command;
     }
 
-    /// <summary>The visual tokens of the studies, [visual tokens, width] each; zeros behind the bundle's own width, as <see cref="WideLlm"/> has it.</summary>
-    private static List<float[]> VisualTokens(Bundle bundle, int width, IReadOnlyList<string> studies, Device device, CancellationToken cancellation)
+    /// <summary>The visual tokens of the studies, [visual tokens, width] each.</summary>
+    private static List<float[]> VisualTokens(Bundle bundle, IReadOnlyList<string> studies, Device device, CancellationToken cancellation)
     {
         var visual = bundle.Manifest.Visual;
         using var encoder = VisualGguf.Load(bundle.VisualPath, visual, device);
         return [.. studies.Select(path =>
         {
             var study = StudyReader.Read(path, cancellation);
-            float[] narrow = encoder.Encode(SliceImages.Prepare(study, SliceSelector.Select(study), visual.ImageSize, WindowChoice.Brain), cancellation);
-            var tokens = new float[narrow.Length / visual.TokenWidth * width];
-            for (int row = 0; row < narrow.Length / visual.TokenWidth; row++)
-                narrow.AsSpan(row * visual.TokenWidth, visual.TokenWidth).CopyTo(tokens.AsSpan(row * width));
-            return tokens;
+            return encoder.Encode(SliceImages.Prepare(study, SliceSelector.Select(study), visual.ImageSize, WindowChoice.Brain), cancellation);
         })];
+    }
+
+    /// <summary>Rows of a width with zeros behind them up to a larger one, as <see cref="WideLlm"/> has it.</summary>
+    private static float[] Widened(float[] rows, int width, int wider)
+    {
+        var wide = new float[rows.Length / width * wider];
+        for (int row = 0; row < rows.Length / width; row++)
+            rows.AsSpan(row * width, width).CopyTo(wide.AsSpan(row * wider));
+        return wide;
     }
 }

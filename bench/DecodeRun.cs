@@ -83,7 +83,7 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
                 Median(drafted.Zip(loops, (a, b) => a.Rate / b.Rate)), Median(plains.Zip(loops, (a, b) => a.Rate / b.Rate)),
                 Median(plains.Zip(loops, (a, b) => a.First / b.First)), parallel,
                 parallel > 1 ? together[^1].TokensPerSecond / together[0].TokensPerSecond : null, parallel > 1 ? together[^1].TextsPerMinute / perMinute : null,
-                [.. ways.Select(way => Row(way.Key, way.Value))], together, Costs(widths, cancellation),
+                [.. ways.Select(way => Row(way.Key, way.Value))], together, Costs(model, widths, cancellation),
                 same + (parallel > 1 ? $"; with {parallel} at once: {alike} of {texts}." : "."),
                 model.CacheBytes(model.ContextLength) / (double)(1 << 20), drafted[0].Written);
         }
@@ -94,25 +94,23 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         }
     }
 
-    private List<BatchCost> Costs(int[] widths, CancellationToken cancellation) =>
-        LlamaLoop.BatchCosts(model, Math.Min(128, model.ContextLength / 2), widths, CostRounds, processorTime, cancellation);
+    private List<BatchCost> Costs(LanguageModel of, int[] widths, CancellationToken cancellation) =>
+        LlamaLoop.BatchCosts(of, Math.Min(128, of.ContextLength / 2), widths, CostRounds, processorTime, cancellation);
 
     /// <summary>
-    /// For models whose texts would take too long: what their batches take, and what speculation would come to with the drafts that another LLM,
-    /// which writes reports, accepts.
+    /// For models whose texts would take too long: what their batches take, and what speculation would come to with the drafts that this run's LLM accepts.
     /// </summary>
-    /// <param name="writer">That LLM.</param>
+    /// <param name="large">The model that is too slow to write.</param>
     /// <param name="widths">Rows of the batches, the first being 1.</param>
     /// <param name="cancellation">Stops between two batches.</param>
-    public List<CombinedCost> Combine(LanguageModel writer, int[] widths, CancellationToken cancellation)
+    public List<CombinedCost> Combine(LanguageModel large, int[] widths, CancellationToken cancellation)
     {
         string[] phrases = bundle.ReadPhrases();
-        return [.. Costs(widths, cancellation).Select(cost =>
+        return [.. Costs(large, widths, cancellation).Select(cost =>
         {
             if (cost.Rows == 1)
                 return new CombinedCost(cost, 1, 1);
-            var options = new DecodingOptions { Phrases = phrases, MostDrafted = cost.Rows - 1, WholeDrafts = true };
-            using var decoder = new BatchDecoder(writer, Prompt, options);
+            using var decoder = new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, MostDrafted = cost.Rows - 1, WholeDrafts = true });
             decoder.WaitUntilReady();
             var written = Enumerable.Range(0, texts).Select(i => Write(decoder, Study(i), Sampling(i), null).Summary).ToList();
             double tokens = (double)written.Sum(text => text.GeneratedTokens - 1) / written.Sum(text => text.Steps - 1);
