@@ -161,6 +161,7 @@ public static class BundleConverter
         {
             options.Say($"peak memory so far {PeakMemory():0.00} GiB; comparing llama.cpp with the checkpoint");
             figures = ParityCheck.Compare(Over(trainedOn, model, adapter), adapter, options.LanguageType, written);
+            options.Say($"peak memory {PeakMemory():0.00} GiB");
             figures.ThrowIfApart(path, options.Accepted);
         });
         return figures!;

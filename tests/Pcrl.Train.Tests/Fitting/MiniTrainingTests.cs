@@ -47,6 +47,8 @@ public sealed class MiniTrainingTests : IDisposable
         foreach (string file in (string[])["config.json", "tokenizer.json", "model.safetensors", "adapter_model.safetensors", "adapter_config.json", "metrics.json"])
             Assert.True(File.Exists(Path.Combine(_folder, file)), file);
         byte[] weights = File.ReadAllBytes(Path.Combine(_folder, "model.safetensors"));
+        var copying = JsonNode.Parse(File.ReadAllBytes(Path.Combine(_folder, "metrics.json")))!["held_out"]!["copying"]!.AsArray();
+        Assert.Equal([Evaluator.MostFrequentName, Evaluator.NearestName], copying.Select(row => row!["name"]!.GetValue<string>()));
 
         using (var loaded = new RunFolder(_folder).Load())
         using (var scope = TorchSharp.torch.NewDisposeScope())
@@ -117,6 +119,14 @@ public sealed class MiniTrainingTests : IDisposable
         }
         File.Delete(Path.Combine(llm, "model.safetensors"));
         Assert.Contains("holds no weights", Assert.Throws<InputException>(() => folder.Load().Dispose()).Message);
+    }
+
+    [Fact]
+    public void An_ablation_sets_its_rows_beside_what_copying_scores()
+    {
+        var table = new Ablation([Tiny with { Name = "baseline" }], [1], _folder).Run(_ => { }, new Recorder(), default);
+        Assert.Equal([Evaluator.MostFrequentName, Evaluator.NearestName, "baseline"], table.Rows.Select(row => row.Name));
+        Assert.Contains("| nearest report | copied |", table.ToMarkdown());
     }
 
     private void Run(RunConfig config, Recorder progress, CancellationToken cancellation = default) =>
