@@ -1,5 +1,6 @@
 using Pcrl.Train.Data;
 using Pcrl.Train.Fitting;
+using Pcrl.Train.Models;
 using Pcrl.Train.Models.Sam;
 using Pcrl.Train.Torch;
 using TorchSharp;
@@ -10,8 +11,8 @@ namespace Pcrl.Train.Clues;
 
 /// <summary>
 /// Teaches a small Segment Anything by points on slices whose truth is known. The three masks of a point are its innermost thing (a lesion, else the
-/// organ), its organ and the whole head: the original's subpart, part and whole. Points alone teach too slowly for minutes, so a head that is
-/// thrown away afterwards names the organ of every pixel from the image embedding.
+/// connected part of the organ), its organ with all parts, and the whole head: the original's subpart, part and whole. Points alone teach too slowly for
+/// minutes, so a layer that is thrown away afterwards names the organ of every pixel from the channels that the decoder makes its masks of.
 /// </summary>
 internal sealed class MiniSam : IDisposable
 {
@@ -19,14 +20,13 @@ internal sealed class MiniSam : IDisposable
 
     private readonly SamModel _sam;
     private readonly Tensor _positions;
-    private readonly Sequential _namer;
+    private readonly nn.Module<Tensor, Tensor> _namer;
 
     private MiniSam(SamModel sam)
     {
         _sam = sam;
         _positions = sam.PromptEncoder.DensePositions().DetachFromDisposeScope();
-        int width = sam.Config.PromptEmbedDim;
-        _namer = nn.Sequential(nn.ConvTranspose2d(width, width / 2, 2, 2), nn.GELU(), nn.ConvTranspose2d(width / 2, Classes, 2, 2));
+        _namer = nn.Conv2d(sam.Config.PromptEmbedDim / 8, Classes, 1);
         Parameters = [.. sam.parameters(), .. _namer.parameters()];
         sam.train();
     }
@@ -38,6 +38,7 @@ internal sealed class MiniSam : IDisposable
         SamModel sam, TrainingSlice[] slices, MiniCluesConfig config, Workers workers, IProgress<StageProgress> progress,
         CancellationToken cancellation)
     {
+        Initialise(sam);
         using var first = new MiniSam(sam);
         MiniSam[] learners = [first, .. Enumerable.Range(1, workers.Count - 1).Select(_ => first.Replicate())];
         Random[] randoms = [.. learners.Select((_, i) => new Random(config.Seed + i))];
@@ -60,6 +61,25 @@ internal sealed class MiniSam : IDisposable
             }
         }
         sam.eval();
+    }
+
+    /// <summary>
+    /// Values from which a small model learns within minutes. Torch's own are for models that learn for days: signals shrink from layer to layer, a patch hardly
+    /// knows where it is, and attention starts anywhere but at the point.
+    /// </summary>
+    private static void Initialise(SamModel sam)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        Initialisation.Widen(sam);
+        foreach (var (name, weight) in sam.named_parameters())
+        {
+            // Blocks begin as little more than a way through: what a patch holds arrives at the decoder from the first step.
+            if (name.StartsWith("image_encoder.blocks.", StringComparison.Ordinal) && (name.EndsWith("attn.proj.weight", StringComparison.Ordinal) || name.EndsWith("lin2.weight", StringComparison.Ordinal)))
+                weight.mul_(0.1);
+            if (name == "image_encoder.pos_embed")
+                weight.copy_(SamPromptEncoder.Positions(sam.Config.GridSize, sam.Config.EmbedDim) * 0.5);
+        }
     }
 
     private MiniSam Replicate()
@@ -91,7 +111,7 @@ internal sealed class MiniSam : IDisposable
         var shown = Pictures(slices.SelectMany(s => s.Pixels), 1).expand(-1, 3, -1, -1).to(float32);
         var embedding = _sam.ImageEncoder.forward(_sam.Preprocess(shown));
         var organs = Targets(Pictures(slices.SelectMany(Labels), 1)).squeeze(1).to(int64);
-        var loss = nn.functional.cross_entropy(_namer.forward(embedding), organs);
+        var loss = nn.functional.cross_entropy(_namer.forward(_sam.MaskDecoder.Upscale(embedding)), organs);
         if (prompts == 0)
             return loss.MoveToOuterDisposeScope();
 
@@ -110,15 +130,14 @@ internal sealed class MiniSam : IDisposable
         return (loss + MaskLoss(masks, iou, Targets(Pictures(things, SamMaskDecoder.Multimasks)).to(float32))).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Dice, focal loss and the squared error of the predicted IoU. All [N, 3, L, L] but <paramref name="iou"/>, which is [N, 3].</summary>
+    /// <summary>Dice, cross-entropy and the squared error of the predicted IoU. All [N, 3, L, L] but <paramref name="iou"/>, which is [N, 3].</summary>
     private static Tensor MaskLoss(Tensor masks, Tensor iou, Tensor targets)
     {
         var (logits, wanted) = (masks.flatten(2), targets.flatten(2));
         var probability = logits.sigmoid();
         var both = (probability * wanted).sum(-1);
         var dice = 1 - (2 * both + 1) / (probability.sum(-1) + wanted.sum(-1) + 1);
-        var miss = (probability - wanted).square();
-        var focal = (miss * nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction: nn.Reduction.None)).mean([-1]);
+        var entropy = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction: nn.Reduction.None).mean([-1]);
         Tensor real;
         using (no_grad())
         {
@@ -126,7 +145,7 @@ internal sealed class MiniSam : IDisposable
             var there = wanted.gt(0.5);
             real = inside.logical_and(there).sum(-1).to(float32) / inside.logical_or(there).sum(-1).to(float32).clamp_min(1);
         }
-        return (dice + 10 * focal + (iou - real).square()).mean();
+        return (dice + entropy + (iou - real).square()).mean();
     }
 
     /// <summary>Organ of every pixel, lesions above them.</summary>
@@ -159,14 +178,14 @@ internal sealed class MiniSam : IDisposable
     private static void WriteTargets(TrainingSlice slice, int at, Span<byte> targets)
     {
         int pixels = slice.Pixels.Length;
-        var organ = slice.Things.FirstOrDefault(t => !t.IsLesion && t.Mask[at]);
-        var inner = slice.Things.FirstOrDefault(t => t.IsLesion && t.Mask[at]) ?? organ;
-        bool head = slice.Organs[at] != (byte)PhantomOrgan.Outside;
+        var inner = slice.Things.FirstOrDefault(t => t.IsLesion && t.Mask[at]) ?? slice.Things.FirstOrDefault(t => t.Mask[at]);
+        byte organ = slice.Organs[at];
+        const byte outside = (byte)PhantomOrgan.Outside;
         for (int i = 0; i < pixels; i++)
         {
             targets[i] = inner is not null && inner.Mask[i] ? (byte)1 : (byte)0;
-            targets[pixels + i] = organ is not null && organ.Mask[i] ? (byte)1 : (byte)0;
-            targets[2 * pixels + i] = head && slice.Organs[i] != (byte)PhantomOrgan.Outside ? (byte)1 : (byte)0;
+            targets[pixels + i] = organ != outside && slice.Organs[i] == organ ? (byte)1 : (byte)0;
+            targets[2 * pixels + i] = organ != outside && slice.Organs[i] != outside ? (byte)1 : (byte)0;
         }
     }
 
