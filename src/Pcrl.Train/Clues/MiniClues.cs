@@ -35,17 +35,20 @@ public sealed record MiniCluesConfig
     public SamConfig Sam { get; init; } = new()
     {
         ImageSize = 64, PatchSize = 4, EmbedDim = 96, Depth = 4, NumHeads = 4, MlpRatio = 3, WindowSize = 8, GlobalAttnIndexes = [1, 3],
-        PromptEmbedDim = 64, MaskInChans = 16, DecoderMlpDim = 128, DecoderHeads = 8, IouHidden = 64,
+        PromptEmbedDim = 128, MaskInChans = 16, DecoderMlpDim = 128, DecoderHeads = 8, IouHidden = 64,
     };
 
-    /// <summary>Optimisation of the segmenter's image encoder alone, by the organ of every pixel; the batch counts slices.</summary>
-    public FitConfig OrganFit { get; init; } = new() { Steps = 400, Batch = 8, LearningRate = 2e-3, WeightDecay = 0.01 };
+    /// <summary>Optimisation of the segmenter's image encoder, by the organ of every pixel; the batch counts slices.</summary>
+    public FitConfig OrganFit { get; init; } = new() { Steps = 1400, Batch = 4, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+
+    /// <summary>Optimisation of the last layers alone, those that make masks: they stand much higher rates than the layers before them.</summary>
+    public FitConfig OutputFit { get; init; } = new() { Steps = 200, Batch = 2, LearningRate = 5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Optimisation of the whole segmenter; the batch counts slices.</summary>
-    public FitConfig SamFit { get; init; } = new() { Steps = 600, Batch = 8, LearningRate = 2e-3, WeightDecay = 0.01 };
+    public FitConfig SamFit { get; init; } = new() { Steps = 500, Batch = 2, LearningRate = 1e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Prompts per slice and step.</summary>
-    public int Prompts { get; init; } = 4;
+    public int Prompts { get; init; } = 16;
 
     /// <summary>The image-text model.</summary>
     public ClipConfig Clip { get; init; } = new()
@@ -55,7 +58,7 @@ public sealed record MiniCluesConfig
     };
 
     /// <summary>Optimisation of the image-text model; the batch counts masked slices.</summary>
-    public FitConfig ClipFit { get; init; } = new() { Steps = 500, Batch = 64, LearningRate = 2e-3, WeightDecay = 0.01 };
+    public FitConfig ClipFit { get; init; } = new() { Steps = 700, Batch = 32, LearningRate = 2e-3, WeightDecay = 0.01 };
 
     /// <summary>Slices whose galleries the image-text model learns from, beside the true organs of all.</summary>
     public int ClipGalleries { get; init; } = 288;

@@ -33,6 +33,16 @@ internal sealed class MiniSam : IDisposable
 
     private IReadOnlyList<Parameter> Parameters { get; }
 
+    /// <summary>What is not frozen.</summary>
+    private IReadOnlyList<Parameter> Learned => [.. Parameters.Where(p => p.requires_grad)];
+
+    /// <summary>Leaves gradients to what makes masks of the decoder's tokens and channels, or to everything.</summary>
+    private void Freeze(bool allButOutputs)
+    {
+        foreach (var (name, parameter) in _sam.named_parameters())
+            parameter.requires_grad = !allButOutputs || name.StartsWith("mask_decoder.output_", StringComparison.Ordinal) || name.StartsWith("mask_decoder.iou_prediction_", StringComparison.Ordinal);
+    }
+
     /// <summary>Trains the model.</summary>
     public static void Fit(
         SamModel sam, TrainingSlice[] slices, MiniCluesConfig config, Workers workers, IProgress<StageProgress> progress,
@@ -42,15 +52,21 @@ internal sealed class MiniSam : IDisposable
         using var first = new MiniSam(sam);
         MiniSam[] learners = [first, .. Enumerable.Range(1, workers.Count - 1).Select(_ => first.Replicate())];
         Random[] randoms = [.. learners.Select((_, i) => new Random(config.Seed + i))];
-        void Learn(string stage, FitConfig fit, int prompts) => FitLoop.Run(stage, fit, workers, [.. learners.Select(l => l.Parameters)], worker =>
+        void Learn(string stage, FitConfig fit, int prompts, bool outputsOnly)
         {
-            var chosen = randoms[worker].GetItems(slices, FitLoop.Share(fit, workers));
-            return learners[worker].Loss(chosen, prompts, randoms[worker]);
-        }, progress, cancellation);
+            foreach (var learner in learners)
+                learner.Freeze(outputsOnly);
+            FitLoop.Run(stage, fit, workers, [.. learners.Select(l => l.Learned)], worker =>
+            {
+                var chosen = randoms[worker].GetItems(slices, FitLoop.Share(fit, workers));
+                return learners[worker].Loss(chosen, prompts, randoms[worker]);
+            }, progress, cancellation);
+        }
         try
         {
-            Learn("organs", config.OrganFit, 0);
-            Learn("segment", config.SamFit, config.Prompts);
+            Learn("organs", config.OrganFit, 0, outputsOnly: false);
+            Learn("masks", config.OutputFit, config.Prompts, outputsOnly: true);
+            Learn("segment", config.SamFit, config.Prompts, outputsOnly: false);
         }
         finally
         {
@@ -65,19 +81,24 @@ internal sealed class MiniSam : IDisposable
 
     /// <summary>
     /// Values from which a small model learns within minutes. Torch's own are for models that learn for days: signals shrink from layer to layer, a patch hardly
-    /// knows where it is, and attention starts anywhere but at the point.
+    /// knows where it is, and a mask hardly depends on its point.
     /// </summary>
     private static void Initialise(SamModel sam)
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         Initialisation.Widen(sam);
+        string[] beginnings = ["attn.proj.weight", "mlp.lin2.weight"], constants = ["_embed.weight", "_token.weight", "_tokens.weight"];
         foreach (var (name, weight) in sam.named_parameters())
         {
-            // Blocks begin as little more than a way through: what a patch holds arrives at the decoder from the first step.
-            if (name.StartsWith("image_encoder.blocks.", StringComparison.Ordinal) && (name.EndsWith("attn.proj.weight", StringComparison.Ordinal) || name.EndsWith("lin2.weight", StringComparison.Ordinal)))
+            bool Ends(string[] ends) => ends.Any(end => name.EndsWith(end, StringComparison.Ordinal));
+            // Blocks begin as little more than a way through: what a patch holds arrives at the end of the decoder from the first step.
+            if ((name.StartsWith("image_encoder.blocks.", StringComparison.Ordinal) && Ends(beginnings)) || Ends(["cross_attn_image_to_token.out_proj.weight"]))
                 weight.mul_(0.1);
-            if (name == "image_encoder.pos_embed")
+            // What is the same for all points would hide what is not: all points got the same mask, for hundreds of steps.
+            else if (Ends(constants) || name.Contains("point_embeddings"))
+                weight.mul_(0.1);
+            else if (name == "image_encoder.pos_embed")
                 weight.copy_(SamPromptEncoder.Positions(sam.Config.GridSize, sam.Config.EmbedDim) * 0.5);
         }
     }
@@ -130,14 +151,16 @@ internal sealed class MiniSam : IDisposable
         return (loss + MaskLoss(masks, iou, Targets(Pictures(things, SamMaskDecoder.Multimasks)).to(float32))).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Dice, cross-entropy and the squared error of the predicted IoU. All [N, 3, L, L] but <paramref name="iou"/>, which is [N, 3].</summary>
+    /// <summary>Dice, cross-entropy (inside and outside of the mask alike, however small it is) and the squared error of the predicted IoU. All [N, 3, L, L] but <paramref name="iou"/>, which is [N, 3].</summary>
     private static Tensor MaskLoss(Tensor masks, Tensor iou, Tensor targets)
     {
         var (logits, wanted) = (masks.flatten(2), targets.flatten(2));
         var probability = logits.sigmoid();
         var both = (probability * wanted).sum(-1);
         var dice = 1 - (2 * both + 1) / (probability.sum(-1) + wanted.sum(-1) + 1);
-        var entropy = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction: nn.Reduction.None).mean([-1]);
+        var each = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction: nn.Reduction.None);
+        Tensor Mean(Tensor share) => (each * share).sum(-1) / share.sum(-1).clamp_min(1);
+        var entropy = (Mean(wanted) + Mean(1 - wanted)) / 2;
         Tensor real;
         using (no_grad())
         {

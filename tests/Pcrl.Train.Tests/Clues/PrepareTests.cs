@@ -215,7 +215,7 @@ public sealed class PrepareTests : IDisposable
         var config = new MiniCluesConfig
         {
             ImageSize = Size, Phantoms = 1, Phantom = new PhantomOptions { ImageSize = 64 }, Sam = _sam.Config, Prompts = 2,
-            OrganFit = new FitConfig { Steps = 2, Batch = 2 }, SamFit = new FitConfig { Steps = 2, Batch = 2 }, ClipFit = new FitConfig { Steps = 2, Batch = 4 },
+            OrganFit = new FitConfig { Steps = 2, Batch = 2 }, OutputFit = new FitConfig { Steps = 2, Batch = 2 }, SamFit = new FitConfig { Steps = 2, Batch = 2 }, ClipFit = new FitConfig { Steps = 2, Batch = 4 },
             Clip = new ClipConfig
             {
                 ImageSize = 16, PatchSize = 8, VisionWidth = 64, VisionLayers = 1, VisionHeads = 1, VocabSize = 258, ContextLength = 64,
