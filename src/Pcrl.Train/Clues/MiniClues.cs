@@ -39,7 +39,7 @@ public sealed record MiniCluesConfig
     };
 
     /// <summary>Optimisation of the segmenter's image encoder, by the organ of every pixel; the batch counts slices.</summary>
-    public FitConfig OrganFit { get; init; } = new() { Steps = 1400, Batch = 4, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig OrganFit { get; init; } = new() { Steps = 1100, Batch = 4, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Optimisation of the last layers alone, those that make masks: they stand much higher rates than the layers before them.</summary>
     public FitConfig OutputFit { get; init; } = new() { Steps = 200, Batch = 2, LearningRate = 5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
@@ -58,10 +58,10 @@ public sealed record MiniCluesConfig
     };
 
     /// <summary>Optimisation of the image-text model; the batch counts masked slices.</summary>
-    public FitConfig ClipFit { get; init; } = new() { Steps = 700, Batch = 32, LearningRate = 2e-3, WeightDecay = 0.01 };
+    public FitConfig ClipFit { get; init; } = new() { Steps = 600, Batch = 32, LearningRate = 2e-3, WeightDecay = 0.01 };
 
     /// <summary>Slices whose galleries the image-text model learns from, beside the true organs of all.</summary>
-    public int ClipGalleries { get; init; } = 288;
+    public int ClipGalleries { get; init; } = 192;
 
     /// <summary>Points per side for these galleries.</summary>
     public int ClipPoints { get; init; } = 8;
@@ -69,7 +69,7 @@ public sealed record MiniCluesConfig
     /// <summary>Settings of the mask generator that suit the small segmenter.</summary>
     public SamGeneratorConfig Generator { get; init; } = new()
     {
-        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0, BoxNmsThresh = 0.85, MinMaskRegionArea = 8,
+        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0, BoxNmsThresh = 0.95, MinMaskRegionArea = 8,
     };
 
     /// <summary>Threads that train side by side; each takes its share of a batch, so another number makes other models.</summary>

@@ -1,6 +1,5 @@
 using Pcrl.Train.Data;
 using Pcrl.Train.Fitting;
-using Pcrl.Train.Models;
 using Pcrl.Train.Models.Sam;
 using Pcrl.Train.Torch;
 using TorchSharp;
@@ -48,7 +47,7 @@ internal sealed class MiniSam : IDisposable
         SamModel sam, TrainingSlice[] slices, MiniCluesConfig config, Workers workers, IProgress<StageProgress> progress,
         CancellationToken cancellation)
     {
-        Initialise(sam);
+        MiniSamStart.Fill(sam);
         using var first = new MiniSam(sam);
         MiniSam[] learners = [first, .. Enumerable.Range(1, workers.Count - 1).Select(_ => first.Replicate())];
         Random[] randoms = [.. learners.Select((_, i) => new Random(config.Seed + i))];
@@ -77,30 +76,6 @@ internal sealed class MiniSam : IDisposable
             }
         }
         sam.eval();
-    }
-
-    /// <summary>
-    /// Values from which a small model learns within minutes. Torch's own are for models that learn for days: signals shrink from layer to layer, a patch hardly
-    /// knows where it is, and a mask hardly depends on its point.
-    /// </summary>
-    private static void Initialise(SamModel sam)
-    {
-        using var nothing = no_grad();
-        using var scope = NewDisposeScope();
-        Initialisation.Widen(sam);
-        string[] beginnings = ["attn.proj.weight", "mlp.lin2.weight"], constants = ["_embed.weight", "_token.weight", "_tokens.weight"];
-        foreach (var (name, weight) in sam.named_parameters())
-        {
-            bool Ends(string[] ends) => ends.Any(end => name.EndsWith(end, StringComparison.Ordinal));
-            // Blocks begin as little more than a way through: what a patch holds arrives at the end of the decoder from the first step.
-            if ((name.StartsWith("image_encoder.blocks.", StringComparison.Ordinal) && Ends(beginnings)) || Ends(["cross_attn_image_to_token.out_proj.weight"]))
-                weight.mul_(0.1);
-            // What is the same for all points would hide what is not: all points got the same mask, for hundreds of steps.
-            else if (Ends(constants) || name.Contains("point_embeddings"))
-                weight.mul_(0.1);
-            else if (name == "image_encoder.pos_embed")
-                weight.copy_(SamPromptEncoder.Positions(sam.Config.GridSize, sam.Config.EmbedDim) * 0.5);
-        }
     }
 
     private MiniSam Replicate()
