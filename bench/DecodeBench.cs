@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Diagnostics;
 using System.Text.Json;
 using Pcrl.Kernels;
 using Pcrl.Runtime.Bundles;
@@ -11,21 +12,30 @@ namespace Pcrl.Bench;
 /// <summary><c>decode</c>: how fast texts come, against llama.cpp's plain loop, turn by turn in one process.</summary>
 internal static class DecodeBench
 {
-    private static readonly int[] Widths = [1, 2, 4, 8, 16];
+    private static readonly int[] Widths = [1, 2, 3, 4, 5, 6, 8, 12, 16];
 
     public static Command Command()
     {
         var studies = new Argument<string>("STUDIES") { Description = "A study or a folder of studies; their visual tokens begin the texts", DefaultValueFactory = _ => Path.Combine(Bundles.Root, "samples") };
         var bundle = Bundles.Option("characters");
-        var shape = new Option<string>("--shape") { Description = "bundle, or 1b or 8b: the bundle's LLM in the shape of a larger one, Q4_K_M", DefaultValueFactory = _ => "bundle" };
+        var shape = new Option<string>("--shape") { Description = "bundle, or the bundle's LLM in the shape of a larger one: 40m (BF16), 1b or 8b (Q4_K_M)", DefaultValueFactory = _ => "bundle" };
         shape.AcceptOnlyFromAmong(["bundle", .. WideLlm.Shapes.Keys]);
         var texts = new Option<int>("--texts") { Description = "texts that each way of decoding writes", DefaultValueFactory = _ => 6 };
+        var mostTokens = new Option<int>("--max-tokens") { Description = "longest text", DefaultValueFactory = _ => 256 };
         var temperature = new Option<float>("--temperature") { Description = "0 for greedy", DefaultValueFactory = _ => 0.6f };
-        var parallel = new Option<int>("--parallel") { Description = "texts at once in the last measurement; 0 to leave it out", DefaultValueFactory = _ => 16 };
+        var drafts = new Option<int[]>("--drafts") { Description = "longest drafts to try, 1 to 31", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [new DecodingOptions().MostDrafted] };
+        var parallel = new Option<int>("--parallel") { Description = "texts at once in the last measurement, 2 to 30; 0 to leave it out", DefaultValueFactory = _ => 16 };
+        var output = new Option<string?>("--output", "-o") { Description = "folder that gets decode.md and decode.json" };
+        var device = new Option<LanguageDevice>("--device") { Description = "of the language model: auto, cpu, cuda or vulkan", DefaultValueFactory = _ => LanguageDevice.Cpu };
+        device.AcceptOnlyFromAmong("auto", "cpu", "cuda", "vulkan");
         var (threads, seed, processorTime, json) = (Options.Threads(), Options.Seed(), Options.ProcessorTime(), Options.Json());
+        texts.Validators.Add(result => Options.Require(result, texts, value => value >= 1, "must be 1 or more"));
+        mostTokens.Validators.Add(result => Options.Require(result, mostTokens, value => value >= 2, "must be 2 or more"));
+        parallel.Validators.Add(result => Options.Require(result, parallel, value => value is 0 or >= 2 and <= BatchDecoder.MostSequences, "must be 0 or 2 to 30"));
+        drafts.Validators.Add(result => Options.Require(result, drafts, values => values!.All(value => value is >= 1 and <= 31), "must be 1 to 31"));
         var command = new Command("decode", "Times the writing of reports: llama.cpp's plain loop, ours without and with speculation, and many at once.")
         {
-            studies, bundle, shape, texts, temperature, parallel, threads, seed, processorTime, json,
+            studies, bundle, shape, texts, mostTokens, temperature, drafts, parallel, output, device, threads, seed, processorTime, json,
         };
         command.SetAction((parsed, cancellation) =>
         {
@@ -34,26 +44,37 @@ internal static class DecodeBench
             {
                 var opened = Bundle.Open(parsed.GetValue(bundle)!, cancellation);
                 string model = opened.LanguagePath, name = parsed.GetValue(shape)!;
+                var clock = Stopwatch.StartNew();
                 if (name != "bundle")
                 {
                     model = Path.Combine(folder, "llm.gguf");
-                    WideLlm.Write(opened.LanguagePath, model, name, quantised: true);
+                    WideLlm.Write(opened.LanguagePath, model, name);
+                    Console.Error.WriteLine($"{new FileInfo(model).Length >> 20} MiB of shape {name} written in {clock.Elapsed.TotalSeconds:0.0} s");
                 }
-                using var device = Device.Open(DeviceKind.Cpu, parsed.GetValue(threads));
-                var inputs = VisualTokens(opened, StudyFolder.List(parsed.GetValue(studies)!), device, cancellation);
-                using var language = LanguageModel.Load(model, new LanguageOptions { Threads = device.Threads, ContextLength = opened.Manifest.ContextLength });
-                var bench = new DecodeRun(opened, language, inputs, parsed.GetValue(texts),
-                    new SamplingOptions { Temperature = parsed.GetValue(temperature), Seed = (ulong)parsed.GetValue(seed) }, parsed.GetValue(processorTime));
+                using var cpu = Device.Open(DeviceKind.Cpu, parsed.GetValue(threads));
+                clock.Restart();
+                using var language = LanguageModel.Load(model, new LanguageOptions { Device = parsed.GetValue(device), Threads = cpu.Threads, ContextLength = opened.Manifest.ContextLength });
+                Console.Error.WriteLine($"{language.Choice}; loaded in {clock.Elapsed.TotalSeconds:0.0} s");
+                var inputs = VisualTokens(opened, language.Width, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation);
+                var sampling = new SamplingOptions { Temperature = parsed.GetValue(temperature), Seed = (ulong)parsed.GetValue(seed), MaxTokens = parsed.GetValue(mostTokens) };
+                var bench = new DecodeRun(opened, language, inputs, parsed.GetValue(texts), parsed.GetValue(drafts)!, sampling, parsed.GetValue(processorTime));
                 var result = bench.Measure(parsed.GetValue(parallel), Widths, cancellation);
-                var conditions = Conditions.Of(device, parsed.GetValue(seed));
-                Console.WriteLine(parsed.GetValue(json)
-                    ? JsonSerializer.Serialize(new
-                    {
-                        result.SpeedupVsLlamacpp, result.PlainVsLlamacpp, result.FirstTokenVsPrefill, result.ParallelVsOneByOne,
-                        conditions, shape = name, threads = language.Threads, result.Rows, result.Batches, result.SameTexts, result.CacheMib,
-                    }, Json.Readable)
-                    : $"{conditions.Markdown}LLM: {opened.Manifest.Model}, shape {name}, {language.Threads} threads, "
-                        + $"{(parsed.GetValue(processorTime) ? "processor time" : "wall time")}\n\n{result.Markdown}");
+                var conditions = Conditions.Of(cpu, parsed.GetValue(seed)) with { Device = language.Choice };
+                string markdown = $"{conditions.Markdown}LLM: {opened.Manifest.Model}, shape {name}, {language.Threads} threads, "
+                    + $"{inputs.Count} studies, {(parsed.GetValue(processorTime) ? "processor time" : "wall time")}\n\n{result.Markdown}";
+                string row = JsonSerializer.Serialize(new
+                {
+                    result.SpeedupVsLlamacpp, result.PlainVsLlamacpp, result.FirstTokenVsPrefill, result.Parallel, result.ParallelSpeedupVsLlamacpp, result.ParallelVsOneByOne,
+                    conditions, model = opened.Manifest.Model, shape = name, threads = language.Threads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime),
+                    result.Rows, result.Together, result.Batches, result.SameTexts, result.CacheMib, result.FirstText,
+                }, Json.Readable);
+                Console.WriteLine(parsed.GetValue(json) ? row : markdown);
+                if (parsed.GetValue(output) is { } target)
+                {
+                    Directory.CreateDirectory(target);
+                    File.WriteAllText(Path.Combine(target, "decode.md"), markdown);
+                    File.WriteAllText(Path.Combine(target, "decode.json"), row + "\n");
+                }
             }
             finally
             {
@@ -64,14 +85,19 @@ internal static class DecodeBench
         return command;
     }
 
-    private static List<float[]> VisualTokens(Bundle bundle, IReadOnlyList<string> studies, Device device, CancellationToken cancellation)
+    /// <summary>The visual tokens of the studies, [visual tokens, width] each; zeros behind the bundle's own width, as <see cref="WideLlm"/> has it.</summary>
+    private static List<float[]> VisualTokens(Bundle bundle, int width, IReadOnlyList<string> studies, Device device, CancellationToken cancellation)
     {
         var visual = bundle.Manifest.Visual;
         using var encoder = VisualGguf.Load(bundle.VisualPath, visual, device);
         return [.. studies.Select(path =>
         {
             var study = StudyReader.Read(path, cancellation);
-            return encoder.Encode(SliceImages.Prepare(study, SliceSelector.Select(study), visual.ImageSize, WindowChoice.Brain), cancellation);
+            float[] narrow = encoder.Encode(SliceImages.Prepare(study, SliceSelector.Select(study), visual.ImageSize, WindowChoice.Brain), cancellation);
+            var tokens = new float[narrow.Length / visual.TokenWidth * width];
+            for (int row = 0; row < narrow.Length / visual.TokenWidth; row++)
+                narrow.AsSpan(row * visual.TokenWidth, visual.TokenWidth).CopyTo(tokens.AsSpan(row * width));
+            return tokens;
         })];
     }
 }
