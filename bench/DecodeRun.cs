@@ -1,155 +1,183 @@
-using System.Globalization;
+using System.Diagnostics;
 using System.Text;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
 
 namespace Pcrl.Bench;
 
-/// <summary>One way of decoding, over all its texts.</summary>
-/// <param name="Way">Its name.</param>
-/// <param name="TokensPerSecond">Behind the first token, of all texts together.</param>
-/// <param name="Acceptance">Tokens per batch.</param>
-/// <param name="TokenMs">Milliseconds of a token, p50, p95 and p99 over the texts' means.</param>
-/// <param name="PrefillMs">Milliseconds to the first token, p50, p95, p99.</param>
-/// <param name="Tokens">Tokens written.</param>
-internal sealed record DecodeRow(string Way, double TokensPerSecond, double Acceptance, double[] TokenMs, double[] PrefillMs, int Tokens);
-
-/// <summary>What a batch behind a report costs.</summary>
-internal sealed record BatchCost(int Rows, double Milliseconds, double TimesOne);
-
-/// <summary>All figures of one run.</summary>
-internal sealed record DecodeResult(
-    double SpeedupVsLlamacpp, double PlainVsLlamacpp, double FirstTokenVsPrefill, double? ParallelVsOneByOne,
-    IReadOnlyList<DecodeRow> Rows, IReadOnlyList<BatchCost> Batches, string SameTexts, double CacheMib)
-{
-    public string Markdown
-    {
-        get
-        {
-            var text = new StringBuilder();
-            string Three(double[] values) => string.Join(" / ", values.Select(v => v.ToString("0.00", CultureInfo.InvariantCulture)));
-            text.AppendLine("| way | tokens/s | tokens a batch | ms a token p50/p95/p99 | ms to first token p50/p95/p99 | tokens |\n|---|---:|---:|---:|---:|---:|");
-            foreach (var row in Rows)
-                text.AppendLine(CultureInfo.InvariantCulture, $"| {row.Way} | {row.TokensPerSecond:0.0} | {row.Acceptance:0.00} | {Three(row.TokenMs)} | {Three(row.PrefillMs)} | {row.Tokens} |");
-            text.AppendLine(CultureInfo.InvariantCulture, $"\nSpeculation is {SpeedupVsLlamacpp:0.00} times as fast as llama.cpp's loop, the plain path {PlainVsLlamacpp:0.000} times (medians over the texts).");
-            text.AppendLine(CultureInfo.InvariantCulture, $"First token after {FirstTokenVsPrefill:0.000} of the loop's time. Keys and values: {CacheMib:0.0} MiB a text. {SameTexts}");
-            if (ParallelVsOneByOne is { } ratio)
-                text.AppendLine(CultureInfo.InvariantCulture, $"Many at once: {ratio:0.00} times the texts per minute of one after another.");
-            text.AppendLine("\n| rows of a batch | ms | times one row |\n|---:|---:|---:|");
-            foreach (var batch in Batches)
-                text.AppendLine(CultureInfo.InvariantCulture, $"| {batch.Rows} | {batch.Milliseconds:0.000} | {batch.TimesOne:0.00} |");
-            return text.ToString();
-        }
-    }
-}
-
 /// <summary>Writes the same studies in every way, text by text in turn: what slows the machine down slows all.</summary>
-internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]> studies, int texts, SamplingOptions sampling, bool processorTime)
+/// <param name="bundle">Its prompt and phrases.</param>
+/// <param name="model">The LLM.</param>
+/// <param name="studies">Visual tokens of each study; texts go through them again and again.</param>
+/// <param name="texts">Texts of each way.</param>
+/// <param name="drafts">Longest drafts to try; null for the decoder's own choice; the first gives the figures.</param>
+/// <param name="sampling">Sampling of the first text; the seed counts up.</param>
+/// <param name="processorTime">Processor time in place of wall time.</param>
+internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]> studies, int texts, IReadOnlyList<int?> drafts, SamplingOptions sampling, bool processorTime)
 {
-    private const int CostRounds = 5, WarmUp = 1, WarmUpTokens = 8;
+    private const int CostRounds = 9, WarmUp = 1, WarmUpTokens = 8;
 
-    /// <summary>One text. The time of its tokens is that of the whole text less that of a text of one token, in every way alike.</summary>
-    private sealed record Text(string Written, int Tokens, int Steps, double First, double Whole)
+    /// <summary>
+    /// One text. Wall time is split where the first token is drawn; processor time, which counts all threads, by writing a text of one token too.
+    /// </summary>
+    private sealed record Text(string Written, int Tokens, int Steps, double First, double Whole, IReadOnlyList<double> Gaps)
     {
         public double Decode => Whole - First;
 
         public double Rate => (Tokens - 1) / Decode;
     }
 
+    /// <summary>Counts tokens and the time between them.</summary>
+    private sealed class Gaps
+    {
+        private long _last;
+
+        public List<double> Milliseconds { get; } = [];
+
+        public void Next()
+        {
+            long now = Stopwatch.GetTimestamp();
+            if (_last != 0)
+                Milliseconds.Add(Stopwatch.GetElapsedTime(_last, now).TotalMilliseconds);
+            _last = now;
+        }
+    }
+
+    private PromptTemplate Prompt => bundle.Manifest.Prompt;
+
     private SamplingOptions Sampling(int text) => sampling with { Seed = sampling.Seed + (ulong)text };
+
+    private float[] Study(int text) => studies[text % studies.Count];
 
     public DecodeResult Measure(int parallel, int[] widths, CancellationToken cancellation)
     {
-        var prompt = bundle.Manifest.Prompt;
         string[] phrases = bundle.ReadPhrases();
-        using var plain = new BatchDecoder(model, prompt, new DecodingOptions { Speculation = false });
-        using var speculative = new BatchDecoder(model, prompt, new DecodingOptions { Phrases = phrases });
-        plain.WaitUntilReady();
-        speculative.WaitUntilReady();
-        var ways = new Dictionary<string, List<Text>> { ["llama.cpp loop"] = [], ["plain"] = [], ["speculative"] = [] };
-        for (int i = -WarmUp; i < texts; i++)
+        using var loop = new LlamaLoop(model, Prompt);
+        using var plain = new BatchDecoder(model, Prompt, new DecodingOptions { Speculation = false });
+        BatchDecoder[] speculative = [.. drafts.Select(most => new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, MostDrafted = most }))];
+        try
         {
-            cancellation.ThrowIfCancellationRequested();
-            float[] visual = studies[Math.Max(i, 0) % studies.Count];
-            var options = i < 0 ? sampling with { MaxTokens = WarmUpTokens } : Sampling(i);
-            using var loop = new LlamaLoop(model, prompt, options);
-            Text[] row = [Time(options, most => loop.Run(visual, most)), Time(plain, visual, options), Time(speculative, visual, options)];
-            foreach (var (way, text) in ways.Values.Zip(row))
+            foreach (var decoder in speculative)
+                decoder.WaitUntilReady();
+            var ways = new Dictionary<string, List<Text>> { ["llama.cpp loop"] = [], ["plain"] = [] };
+            foreach (int? most in drafts)
+                ways[most is null ? "speculative" : $"speculative, drafts up to {most}"] = [];
+            for (int i = -WarmUp; i < texts; i++)
             {
-                if (i >= 0)
-                    way.Add(text);
+                cancellation.ThrowIfCancellationRequested();
+                float[] visual = Study(Math.Max(i, 0));
+                var options = i < 0 ? sampling with { MaxTokens = WarmUpTokens } : Sampling(i);
+                Text[] row = [Time(loop, visual, options), Time(plain, visual, options), .. speculative.Select(decoder => Time(decoder, visual, options))];
+                foreach (var (way, text) in ways.Values.Zip(row))
+                {
+                    if (i >= 0)
+                        way.Add(text);
+                }
             }
+            List<Text>[] written = [.. ways.Values];
+            var (loops, plains, drafted) = (written[0], written[1], written[2]);
+            string same = $"Texts with and without speculation: {plains.Zip(drafted).Count(pair => pair.First.Written == pair.Second.Written)} of {texts} the same";
+            var (together, alike) = parallel > 1 ? Together(parallel, phrases, drafted, cancellation) : ([], 0);
+            double perMinute = 60 / (drafted.Average(text => text.Whole));
+            return new DecodeResult(
+                Median(drafted.Zip(loops, (a, b) => a.Rate / b.Rate)), Median(plains.Zip(loops, (a, b) => a.Rate / b.Rate)),
+                Median(plains.Zip(loops, (a, b) => a.First / b.First)), parallel,
+                parallel > 1 ? together[^1].TokensPerSecond / together[0].TokensPerSecond : null, parallel > 1 ? together[^1].TextsPerMinute / perMinute : null,
+                [.. ways.Select(way => Row(way.Key, way.Value))], together, Costs(model, widths, cancellation),
+                same + (parallel > 1 ? $"; with {parallel} at once: {alike} of {texts}." : "."),
+                model.CacheBytes(model.ContextLength) / (double)(1 << 20), drafted[0].Written);
         }
-        var (loops, plains, drafted) = (ways["llama.cpp loop"], ways["plain"], ways["speculative"]);
-        double? together = null;
-        int same = plains.Zip(drafted).Count(pair => pair.First.Written == pair.Second.Written), alike = 0;
-        if (parallel > 1)
-            (together, alike) = Together(parallel, phrases, speculative, drafted, cancellation);
-        var cost = new List<BatchCost>();
-        double one = 0;
-        foreach (int width in widths)
+        finally
         {
-            cancellation.ThrowIfCancellationRequested();
-            double seconds = LlamaLoop.BatchSeconds(model, Math.Min(128, model.ContextLength / 2), width, CostRounds, processorTime);
-            one = one == 0 ? seconds : one;
-            cost.Add(new BatchCost(width, seconds * 1000, seconds / one));
+            foreach (var decoder in speculative)
+                decoder.Dispose();
         }
-        return new DecodeResult(
-            Median(drafted.Zip(loops, (a, b) => a.Rate / b.Rate)), Median(plains.Zip(loops, (a, b) => a.Rate / b.Rate)),
-            Median(plains.Zip(loops, (a, b) => a.First / b.First)), together,
-            [.. ways.Select(way => Row(way.Key, way.Value))], cost,
-            $"Texts with and without speculation: {same} of {texts} the same" + (parallel > 1 ? $"; with {parallel} at once: {alike} of {texts}." : "."),
-            model.CacheBytes(model.ContextLength) / (double)(1 << 20));
     }
 
-    /// <summary>The same texts at once and one after another: ratio of their rates, and how many came out the same.</summary>
-    private (double Ratio, int Same) Together(int parallel, string[] phrases, BatchDecoder single, List<Text> expected, CancellationToken cancellation)
+    private List<BatchCost> Costs(LanguageModel of, int[] widths, CancellationToken cancellation) =>
+        LlamaLoop.BatchCosts(of, Math.Min(128, of.ContextLength / 2), widths, CostRounds, processorTime, cancellation);
+
+    /// <summary>
+    /// For models whose texts would take too long: what their batches take, and what speculation would come to with the drafts that this run's LLM accepts.
+    /// </summary>
+    /// <param name="large">The model that is too slow to write.</param>
+    /// <param name="widths">Rows of the batches, the first being 1.</param>
+    /// <param name="cancellation">Stops between two batches.</param>
+    public List<CombinedCost> Combine(LanguageModel large, int[] widths, CancellationToken cancellation)
     {
-        using var many = new BatchDecoder(model, bundle.Manifest.Prompt, new DecodingOptions { Phrases = phrases, Sequences = parallel });
-        many.WaitUntilReady();
-        int count = Math.Max(texts, 2 * parallel);
-        var written = new string[count];
-        double apart = Seconds(() =>
+        string[] phrases = bundle.ReadPhrases();
+        return [.. Costs(large, widths, cancellation).Select(cost =>
         {
-            for (int i = 0; i < count; i++)
-                Write(single, studies[i % studies.Count], Sampling(i));
-        });
-        double together = Seconds(() => Task.WhenAll(Enumerable.Range(0, count).Select(async i =>
-        {
-            var text = new StringBuilder();
-            await foreach (var piece in many.GenerateAsync(studies[i % studies.Count], Sampling(i), cancellation))
-                text.Append(piece.Text);
-            written[i] = text.ToString();
-        })).Wait(cancellation));
-        return (apart / together, expected.Zip(written).Count(pair => pair.First.Written == pair.Second));
+            if (cost.Rows == 1)
+                return new CombinedCost(cost, 1, 1);
+            using var decoder = new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, MostDrafted = cost.Rows - 1, WholeDrafts = true });
+            decoder.WaitUntilReady();
+            var written = Enumerable.Range(0, texts).Select(i => Write(decoder, Study(i), Sampling(i), null).Summary).ToList();
+            double tokens = (double)written.Sum(text => text.GeneratedTokens - 1) / written.Sum(text => text.Steps - 1);
+            return new CombinedCost(cost, tokens, tokens / cost.TimesOne);
+        })];
     }
 
-    private Text Time(SamplingOptions options, Func<int, int> write)
+    /// <summary>Many texts at once in every way, each way warmed up, and how many came out as when written alone.</summary>
+    private (List<TogetherRow> Rows, int Same) Together(int parallel, string[] phrases, List<Text> alone, CancellationToken cancellation)
     {
-        double first = Seconds(() => write(1));
+        int count = Math.Max(texts, 2 * parallel), same = 0;
+        var rows = new List<TogetherRow>();
+        void Add(string way, Func<int> write)
+        {
+            write();
+            int tokens = 0;
+            double seconds = Seconds(() => tokens = write());
+            rows.Add(new TogetherRow(way, 60 * count / seconds, tokens / seconds));
+        }
+        using (var loop = new LlamaLoop(model, Prompt, parallel))
+            Add("llama.cpp loop", () => loop.Run([.. Enumerable.Range(0, count).Select(i => (Study(i), Sampling(i)))]));
+        foreach (bool speculation in (bool[])[false, true])
+        {
+            using var many = new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, Sequences = parallel, Speculation = speculation, MostDrafted = drafts[0] });
+            many.WaitUntilReady();
+            Add(speculation ? "speculative" : "plain", () =>
+            {
+                cancellation.ThrowIfCancellationRequested();
+                var written = Task.WhenAll(Enumerable.Range(0, count).Select(i => WriteAsync(many, Study(i), Sampling(i), null))).GetAwaiter().GetResult();
+                same = alone.Zip(written).Count(pair => pair.First.Written == pair.Second.Text);
+                return written.Sum(text => text.Summary.GeneratedTokens);
+            });
+        }
+        return (rows, same);
+    }
+
+    private Text Time(LlamaLoop loop, float[] visual, SamplingOptions options)
+    {
+        var gaps = new Gaps();
         int tokens = 0;
-        double whole = Seconds(() => tokens = write(options.MaxTokens));
-        return new Text("", tokens, tokens, first, whole);
+        double whole = Seconds(() => tokens = loop.Run([(visual, options)], gaps.Next));
+        double first = processorTime ? Seconds(() => loop.Run([(visual, options with { MaxTokens = 1 })])) : whole - gaps.Milliseconds.Sum() / 1000;
+        return new Text("", tokens, tokens, first, whole, gaps.Milliseconds);
     }
 
     private Text Time(BatchDecoder decoder, float[] visual, SamplingOptions options)
     {
-        (string Text, GenerationSummary? Summary) written = ("", null);
-        var timed = Time(options, most =>
-        {
-            written = Write(decoder, visual, options with { MaxTokens = most });
-            return written.Summary!.GeneratedTokens;
-        });
-        return timed with { Written = written.Text, Steps = written.Summary!.Steps };
+        var gaps = new Gaps();
+        (string Text, GenerationSummary Summary)? written = null;
+        double whole = Seconds(() => written = Write(decoder, visual, options, gaps.Next));
+        var (text, summary) = written!.Value;
+        double first = processorTime ? Seconds(() => Write(decoder, visual, options with { MaxTokens = 1 }, null)) : whole - summary.Decode.TotalSeconds;
+        return new Text(text, summary.GeneratedTokens, summary.Steps, first, whole, gaps.Milliseconds);
     }
 
-    private static (string Text, GenerationSummary Summary) Write(BatchDecoder decoder, float[] visual, SamplingOptions options)
+    private static (string Text, GenerationSummary Summary) Write(BatchDecoder decoder, float[] visual, SamplingOptions options, Action? drawn) =>
+        WriteAsync(decoder, visual, options, drawn).GetAwaiter().GetResult();
+
+    private static async Task<(string Text, GenerationSummary Summary)> WriteAsync(BatchDecoder decoder, float[] visual, SamplingOptions options, Action? drawn)
     {
         var text = new StringBuilder();
         GenerationSummary? summary = null;
-        foreach (var piece in decoder.GenerateAsync(visual, options).ToBlockingEnumerable())
+        await foreach (var piece in decoder.GenerateAsync(visual, options).ConfigureAwait(false))
         {
             text.Append(piece.Text);
+            if (piece.Text.Length > 0)
+                drawn?.Invoke();
             summary = piece.Summary;
         }
         return (text.ToString(), summary!);
@@ -167,7 +195,7 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         int tokens = texts.Sum(t => t.Tokens);
         return new DecodeRow(
             way, texts.Sum(t => t.Tokens - 1) / texts.Sum(t => t.Decode), (double)tokens / texts.Sum(t => t.Steps),
-            Quantiles(texts.Select(t => 1000 * t.Decode / (t.Tokens - 1))), Quantiles(texts.Select(t => 1000 * t.First)), tokens);
+            Quantiles(texts.SelectMany(t => t.Gaps)), Quantiles(texts.Select(t => 1000 * t.First)), tokens);
     }
 
     private static double Median(IEnumerable<double> values) => Quantiles(values)[0];
@@ -175,6 +203,6 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
     private static double[] Quantiles(IEnumerable<double> values)
     {
         double[] sorted = [.. values.Order()];
-        return [.. new[] { 0.5, 0.95, 0.99 }.Select(q => sorted[Math.Min((int)(q * sorted.Length), sorted.Length - 1)])];
+        return [.. new[] { 0.5, 0.95, 0.99 }.Select(q => sorted.Length > 0 ? sorted[Math.Min((int)(q * sorted.Length), sorted.Length - 1)] : 0)];
     }
 }

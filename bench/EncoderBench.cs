@@ -9,13 +9,13 @@ using Pcrl.Runtime.Vision;
 
 namespace Pcrl.Bench;
 
-/// <summary><c>encoder</c>: the whole visual path at full size against ONNX Runtime, turn by turn in one process.</summary>
+/// <summary><c>encoder</c>: the whole visual path at full size against ONNX Runtime and, where it is built in, libtorch, turn by turn in one process.</summary>
 internal static class EncoderBench
 {
     private const int ScalingSlices = 4;
 
     /// <summary>Seconds of one round.</summary>
-    private sealed record Round(double Trunk, double Whole, double OnnxTrunk, double OnnxWhole);
+    private sealed record Round(double Trunk, double Whole, double OnnxTrunk, double OnnxWhole, double? TorchTrunk, double? TorchWhole);
 
     public static Command Command()
     {
@@ -26,8 +26,11 @@ internal static class EncoderBench
         var rounds = new Option<int>("--rounds") { Description = "timed rounds; the median counts", DefaultValueFactory = _ => 7 };
         var slices = new Option<int>("--slices") { Description = "slices of the study", DefaultValueFactory = _ => 24 };
         var batch = new Option<int>("--onnx-batch") { Description = "slices that ONNX Runtime gets at once", DefaultValueFactory = _ => 1 };
+        rounds.Validators.Add(result => Options.Require(result, rounds, value => value >= 1, "must be 1 or more"));
+        slices.Validators.Add(result => Options.Require(result, slices, value => value >= 1, "must be 1 or more"));
+        batch.Validators.Add(result => Options.Require(result, batch, value => value >= 1 && result.GetValue(slices) % value == 0, "must divide the number of slices"));
         var processorTime = Options.ProcessorTime();
-        var command = new Command("encoder", "Times the visual path at full size (ResNet101 at 512x512, local branch, projectors) against ONNX Runtime with the same weights.")
+        var command = new Command("encoder", "Times the visual path at full size (ResNet101 at 512x512, local branch, projectors) against ONNX Runtime and, built with -p:TorchPeer=true, libtorch, with the same weights.")
         {
             device, threads, seed, rounds, slices, batch, processorTime, json,
         };
@@ -51,8 +54,7 @@ internal static class EncoderBench
             string path = Path.Combine(folder, "visual.gguf");
             SeededWeights.Save(path, config, seed);
             GC.Collect(2, GCCollectionMode.Aggressive);
-            var random = new Random(seed);
-            float[] study = [.. Enumerable.Range(0, slices * config.ImageSize * config.ImageSize).Select(_ => random.NextSingle())];
+            float[] study = SeededWeights.Study(config, slices, seed);
 
             ProcessMemory.ForgetPeak();
             using var encoder = VisualGguf.Load(path, config, device, slices);
@@ -66,15 +68,25 @@ internal static class EncoderBench
             onnx.RunBranches();
             double agreement = LowestCosine(tokens, [.. onnx.Local, .. onnx.Global], config.TokenWidth);
 
+            (Action Trunk, Action Branches)? torch = null;
+#if TORCH_PEER
+            using var torchSharp = new TorchSharpEncoder(config, (name, _) => file.Floats(name), study, device.Threads);
+            torchSharp.RunTrunk();
+            torchSharp.RunBranches();
+            agreement = Math.Min(agreement, LowestCosine(tokens, torchSharp.Tokens, config.TokenWidth));
+            torch = (torchSharp.RunTrunk, torchSharp.RunBranches);
+#endif
+
             double Seconds(Action action) => EncoderBench.Seconds(action, device, processorTime);
             var results = new List<Round>();
             for (int i = 0; i < rounds; i++)
             {
                 cancellation.ThrowIfCancellationRequested();
-                double trunk = Seconds(() => encoder.Trunk.RunGrey(study, cancellation));
+                double trunk = Seconds(() => encoder.Trunk.Run(study, cancellation));
                 double branches = Seconds(() => encoder.RunBranches(tokens, [], cancellation));
                 double onnxTrunk = Seconds(onnx.RunTrunk), onnxBranches = Seconds(onnx.RunBranches);
-                results.Add(new(trunk, trunk + branches, onnxTrunk, onnxTrunk + onnxBranches));
+                double? torchTrunk = torch is { } t ? Seconds(t.Trunk) : null;
+                results.Add(new(trunk, trunk + branches, onnxTrunk, onnxTrunk + onnxBranches, torchTrunk, torch is { } b ? torchTrunk + Seconds(b.Branches) : null));
             }
             double? scaling = device.Kind == DeviceKind.Cpu && device.Threads > 1 ? Scaling(path, config, device, study, rounds) : null;
             Print(conditions, results, peak, agreement, scaling, slices, batch, processorTime, json);
@@ -89,26 +101,39 @@ internal static class EncoderBench
         bool processorTime, bool json)
     {
         double Median(Func<Round, double> of) => rounds.Select(of).Order().ElementAt(rounds.Count / 2);
-        double trunk = Median(r => r.Trunk), whole = Median(r => r.Whole), onnxTrunk = Median(r => r.OnnxTrunk), onnxWhole = Median(r => r.OnnxWhole);
-        // Turn by turn: what slows the machine down slows both, so the ratio is taken within each round.
+        // Turn by turn: what slows the machine down slows all, so the ratio is taken within each round.
         double trunkSpeedup = Median(r => r.OnnxTrunk / r.Trunk), speedup = Median(r => r.OnnxWhole / r.Whole);
+        bool torch = rounds[0].TorchWhole is not null;
         if (json)
         {
             Console.WriteLine(JsonSerializer.Serialize(new
             {
                 conditions, slices, onnxBatch = batch, processorTime, speedupVsOnnxruntime = speedup, trunkSpeedupVsOnnxruntime = trunkSpeedup,
-                seconds = new { trunk, whole, onnxTrunk, onnxWhole }, rounds, peakMib = peak >> 20, lowestTokenCosine = agreement, scaling,
+                speedupVsTorchsharp = torch ? Median(r => r.TorchWhole!.Value / r.Whole) : (double?)null,
+                seconds = new { trunk = Median(r => r.Trunk), whole = Median(r => r.Whole), onnxTrunk = Median(r => r.OnnxTrunk), onnxWhole = Median(r => r.OnnxWhole) },
+                rounds, peakMib = peak >> 20, peakBytes = peak, lowestTokenCosine = agreement, scaling,
             }, Json.Readable));
             return;
         }
         Console.WriteLine(conditions.Markdown);
         Console.WriteLine($"{slices} slices of 512x512, median of {rounds.Count} rounds; ONNX Runtime gets {batch} at once. {(processorTime ? "Processor time." : "Wall time.")}\n");
-        Console.WriteLine("| part | Pcrl s | ONNX Runtime s | times as fast | lowest | highest |\n|---|---:|---:|---:|---:|---:|");
-        Console.WriteLine($"| trunk | {trunk:0.00} | {onnxTrunk:0.00} | {trunkSpeedup:0.00} | {rounds.Min(r => r.OnnxTrunk / r.Trunk):0.00} | {rounds.Max(r => r.OnnxTrunk / r.Trunk):0.00} |");
-        Console.WriteLine($"| whole encoder | {whole:0.00} | {onnxWhole:0.00} | {speedup:0.00} | {rounds.Min(r => r.OnnxWhole / r.Whole):0.00} | {rounds.Max(r => r.OnnxWhole / r.Whole):0.00} |");
-        Console.WriteLine($"\nLowest cosine between the tokens of both: {agreement:0.0000000}  \nPeak memory of loading and encoding: {peak >> 20} MiB");
+        Console.WriteLine("| part | against | Pcrl s | other s | times as fast | lowest | highest |\n|---|---|---:|---:|---:|---:|---:|");
+        Line("trunk", "ONNX Runtime", r => r.Trunk, r => r.OnnxTrunk);
+        Line("whole encoder", "ONNX Runtime", r => r.Whole, r => r.OnnxWhole);
+        if (torch)
+        {
+            Line("trunk", "libtorch", r => r.Trunk, r => r.TorchTrunk!.Value);
+            Line("whole encoder", "libtorch", r => r.Whole, r => r.TorchWhole!.Value);
+        }
+        Console.WriteLine($"\nLowest cosine between our tokens and theirs: {agreement:0.0000000}  \nPeak memory of loading and encoding: {peak >> 20} MiB ({peak:N0} bytes)");
         if (scaling is { } ratio)
-            Console.WriteLine($"Trunk, {ScalingSlices} slices: all threads {ratio:0.00} times as fast as one");
+            Console.WriteLine($"Trunk, {Math.Min(slices, ScalingSlices)} slices: all threads {ratio:0.00} times as fast as one");
+
+        void Line(string part, string against, Func<Round, double> ours, Func<Round, double> theirs)
+        {
+            double Ratio(Round round) => theirs(round) / ours(round);
+            Console.WriteLine($"| {part} | {against} | {Median(ours):0.00} | {Median(theirs):0.00} | {Median(Ratio):0.00} | {rounds.Min(Ratio):0.00} | {rounds.Max(Ratio):0.00} |");
+        }
     }
 
     /// <summary>How much faster the device's threads are than one.</summary>
@@ -116,12 +141,13 @@ internal static class EncoderBench
     {
         using var file = GgufFile.Open(path);
         using var single = Device.Open(DeviceKind.Cpu, threads: 1);
-        using var alone = new VisualTrunk(config, (name, _) => file.Floats(name), single, ScalingSlices);
-        using var together = new VisualTrunk(config, (name, _) => file.Floats(name), device, ScalingSlices);
-        float[] images = study[..(ScalingSlices * config.ImageSize * config.ImageSize)];
-        alone.RunGrey(images);
-        together.RunGrey(images);
-        double[] ratios = [.. Enumerable.Range(0, rounds).Select(_ => Seconds(() => alone.RunGrey(images), single, processorTime: false) / Seconds(() => together.RunGrey(images), device, processorTime: false)).Order()];
+        int slices = Math.Min(study.Length / (config.ImageSize * config.ImageSize), ScalingSlices);
+        using var alone = new VisualTrunk(config, (name, _) => file.Floats(name), single, slices);
+        using var together = new VisualTrunk(config, (name, _) => file.Floats(name), device, slices);
+        float[] images = study[..(slices * config.ImageSize * config.ImageSize)];
+        alone.Run(images);
+        together.Run(images);
+        double[] ratios = [.. Enumerable.Range(0, rounds).Select(_ => Seconds(() => alone.Run(images), single, processorTime: false) / Seconds(() => together.Run(images), device, processorTime: false)).Order()];
         return ratios[rounds / 2];
     }
 
@@ -133,7 +159,7 @@ internal static class EncoderBench
         return lowest;
     }
 
-    private static double Seconds(Action action, Device device, bool processorTime)
+    internal static double Seconds(Action action, Device device, bool processorTime)
     {
         var start = Timing.Now(processorTime);
         action();

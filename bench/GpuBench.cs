@@ -37,17 +37,23 @@ internal static class GpuBench
         var slices = new Option<int>("--slices") { Description = "slices of the study", DefaultValueFactory = _ => 24 };
         var tiny = new Option<bool>("--tiny") { Description = "a network of a few thousand weights, to try the command out" };
         var python = new Option<string>("--python") { Description = "Python with PyTorch", DefaultValueFactory = _ => "python3" };
+        var torch = new Option<string[]>("--torch")
+        {
+            Description = "kinds of PyTorch to race against", DefaultValueFactory = _ => TorchKinds, CustomParser = argument => argument.Tokens[0].Value.Split(','), Arity = ArgumentArity.ExactlyOne,
+        };
+        var tiles = new Option<bool>("--tiles") { Description = "time every layer with every tile too" };
         var output = new Option<string>("--output") { Description = "folder for gpu.md and gpu.json", DefaultValueFactory = _ => "." };
         var command = new Command("gpu", "Checks every operator case on a CUDA card, then times the visual path against PyTorch on the same card.")
         {
-            device, seed, rounds, slices, tiny, python, output,
+            device, seed, rounds, slices, tiny, python, torch, tiles, output,
         };
         command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed.GetValue(device), parsed.GetValue(seed), parsed.GetValue(rounds), parsed.GetValue(slices),
-            parsed.GetValue(tiny), parsed.GetValue(python)!, parsed.GetValue(output)!, cancellation)));
+            parsed.GetValue(tiny), parsed.GetValue(python)!, parsed.GetValue(torch)!, parsed.GetValue(tiles), parsed.GetValue(output)!, cancellation)));
         return command;
     }
 
-    private static int Run(DeviceKind kind, int seed, int rounds, int slices, bool tiny, string python, string output, CancellationToken cancellation)
+    private static int Run(DeviceKind kind, int seed, int rounds, int slices, bool tiny, string python, string[] torch, bool tiles, string output,
+        CancellationToken cancellation)
     {
         Directory.CreateDirectory(output);
         var devices = new List<GpuDevice>();
@@ -73,9 +79,12 @@ internal static class GpuBench
             foreach (var wrong in checks.Where(c => !c.Passed))
                 Say(text, $"WRONG: {wrong.Name} in {wrong.Precision}: relative error {wrong.RelativeError:0.0e+0}, {wrong.Tolerance:0.0e+0} allowed  ");
             bool right = checks.All(c => c.Passed);
-            var (contenders, versions) = right ? Race(devices, seed, rounds, slices, tiny, python, text, cancellation) : ([], "");
+            var layers = right && tiles && devices[^1].Precision == Precision.Bf16 ? GpuTiles.Measure(devices[^1], slices, seed, cancellation) : [];
+            foreach (string line in layers.Count > 0 ? GpuTiles.Table(layers) : [])
+                Say(text, line);
+            var (contenders, versions) = right ? Race(devices, seed, rounds, slices, tiny, python, torch, text, cancellation) : ([], "");
             File.WriteAllText(Path.Combine(output, "gpu.md"), text.ToString());
-            File.WriteAllText(Path.Combine(output, "gpu.json"), JsonSerializer.Serialize(new { conditions, torch = versions, slices, rounds, checks, contenders }, Json.Readable));
+            File.WriteAllText(Path.Combine(output, "gpu.json"), JsonSerializer.Serialize(new { conditions, torch = versions, slices, rounds, checks, layers, contenders }, Json.Readable));
             return right ? 0 : 1;
         }
         finally
@@ -97,7 +106,7 @@ internal static class GpuBench
     }
 
     private static (List<Contender> Contenders, string Torch) Race(List<GpuDevice> devices, int seed, int rounds, int slices, bool tiny, string python,
-        StringBuilder text, CancellationToken cancellation)
+        string[] torch, StringBuilder text, CancellationToken cancellation)
     {
         var config = tiny ? new VisualConfig { ImageSize = 16, Depths = [1], Width = 2, Grid = 2, TokenWidth = 4 } : new VisualConfig();
         var random = new Random(seed);
@@ -125,6 +134,7 @@ internal static class GpuBench
                 contenders.Add(new Contender(name, [], EncoderBench.LowestCosine(truth, tokens, config.TokenWidth)));
                 encoders.Add((name, () => new Sample(
                     Seconds(() => encoder.Encode(study, tokens, [], cancellation), device), Seconds(encoder.RunResident, device))));
+                Console.WriteLine($"{name}: {string.Join(", ", Enumerable.Range(0, 5).Select(_ => $"{encoders[^1].Encode().Resident * 1e3:0.00}"))} ms resident");
             }
 
             var (peer, problem) = TorchPeer.Start(python, config, study, seed, folder);
@@ -132,7 +142,7 @@ internal static class GpuBench
                 Say(text, $"PyTorch was not measured: {problem}  ");
             else
                 disposables.Push(peer);
-            foreach (string kind in peer is null ? [] : TorchKinds)
+            foreach (string kind in peer is null ? [] : torch)
             {
                 var first = peer!.Encode(kind);
                 if (first.Error is not null)

@@ -7,87 +7,182 @@ using Pcrl.Runtime.Language.Native;
 namespace Pcrl.Bench;
 
 /// <summary>
-/// What llama.cpp does alone, and the peer of every comparison: the same library, file and threads; the prompt in one batch, then one token a
-/// batch, drawn by llama.cpp's own samplers (temperature, top-p, draw); each token turned into text.
+/// What llama.cpp does alone, and the peer of every comparison: the same library, file, device and threads; the prompt in one batch, then one token
+/// a batch (of each text, where several are written), drawn by llama.cpp's own samplers (temperature, top-p, draw); each token turned into text.
 /// </summary>
 internal sealed unsafe partial class LlamaLoop : IDisposable
 {
+    private const int MostRows = 512;
     private readonly LanguageModel _model;
     private readonly LlamaContextHandle _context;
+    private readonly LlamaRows _rows;
+    private readonly int _sequences;
     private readonly float[] _head, _tail;
-    private readonly nint _samplers;
 
     static LlamaLoop() => NativeLibrary.SetDllImportResolver(typeof(LlamaLoop).Assembly, LlamaLibrary.Resolve);
 
-    public LlamaLoop(LanguageModel model, PromptTemplate prompt, SamplingOptions sampling)
+    /// <param name="model">The model.</param>
+    /// <param name="prompt">The text around the visual tokens.</param>
+    /// <param name="sequences">Texts written at the same time.</param>
+    public LlamaLoop(LanguageModel model, PromptTemplate prompt, int sequences = 1)
     {
         _model = model;
+        _sequences = sequences;
         _head = model.Embed(model.Tokenize(prompt.Head, parseSpecial: true));
         _tail = model.Embed(model.Tokenize(prompt.Tail, parseSpecial: true));
-        _context = LlamaContextHandle.Create(model.Handle, new LlamaContextSize(model.ContextLength, 1, Math.Min(512, model.ContextLength), 1, Exact: false), model.Threads);
-        _samplers = ChainNew(new ChainParams { NoPerformance = 1 });
-        if (sampling.Temperature == 0)
-            ChainAdd(_samplers, Greedy());
-        else
-        {
-            ChainAdd(_samplers, Temperature(sampling.Temperature));
-            ChainAdd(_samplers, TopP(sampling.TopP, 1));
-            ChainAdd(_samplers, Draw((uint)sampling.Seed));
-        }
+        int rows = Math.Min(MostRows, sequences * model.ContextLength);
+        _rows = new LlamaRows(rows, model.Width);
+        _context = LlamaContextHandle.Create(model, new LlamaContextSize(model.ContextLength, sequences, rows, Outputs: sequences));
     }
 
-    /// <summary>Writes one text and returns the number of its tokens.</summary>
-    /// <param name="visualTokens">[visual tokens, width]</param>
-    /// <param name="mostTokens">Where to stop.</param>
-    public int Run(float[] visualTokens, int mostTokens)
+    /// <summary>One text in the loop.</summary>
+    private sealed class Text(TokenText text, nint samplers)
+    {
+        public nint Samplers => samplers;
+
+        public int Last { get; set; }
+
+        public int Position { get; set; }
+
+        public int Tokens { get; set; }
+
+        public void Append(int token) => text.Append(token);
+    }
+
+    /// <summary>Writes texts, as many at a time as the loop was made for, and returns the number of all their tokens.</summary>
+    /// <param name="texts">Visual tokens [visual tokens, width] and sampling of each.</param>
+    /// <param name="drawn">Told after each draw, that of the end included, if given.</param>
+    public int Run(IReadOnlyList<(float[] Visual, SamplingOptions Sampling)> texts, Action? drawn = null)
     {
         LlamaNative.ClearMemory(LlamaNative.Memory(_context), data: false);
-        float[] prompt = [.. _head, .. visualTokens, .. _tail];
-        fixed (float* rows = prompt)
-            _context.Decode(new LlamaBatch { Count = prompt.Length / _model.Width, Embeddings = rows });
-        int position = prompt.Length / _model.Width, tokens = 0;
-        var text = _model.NewText();
-        while (true)
+        var slots = new Text?[_sequences];
+        int next = 0, tokens = 0;
+        var (ids, positions, sequences, counts) = (new int[_sequences], new int[_sequences], new int[_sequences], new int[_sequences]);
+        int** lists = stackalloc int*[_sequences];
+        sbyte* outputs = stackalloc sbyte[_sequences];
+        Array.Fill(counts, 1);
+        new Span<sbyte>(outputs, _sequences).Fill(1);
+        fixed (int* id = ids, position = positions, sequence = sequences, count = counts)
         {
-            int token = Sample(_samplers, _context, -1);
-            if (_model.EndsText(token))
-                return tokens;
-            text.Append(token);
-            if (++tokens == mostTokens || position++ == _model.ContextLength)
-                return tokens;
-            _context.Decode(new LlamaBatch { Count = 1, Tokens = &token });
+            while (true)
+            {
+                next += Begin(slots, texts.Skip(next), drawn);
+                int rows = 0;
+                for (int slot = 0; slot < slots.Length; slot++)
+                {
+                    if (slots[slot] is { } text)
+                    {
+                        (ids[rows], positions[rows], sequences[rows]) = (text.Last, text.Position++, slot);
+                        lists[rows] = sequence + rows;
+                        rows++;
+                    }
+                }
+                if (rows == 0)
+                {
+                    if (next == texts.Count)
+                        return tokens;
+                    continue;
+                }
+                _context.Decode(new LlamaBatch { Count = rows, Tokens = id, Positions = position, SequenceCounts = count, Sequences = lists, Outputs = outputs });
+                for (int row = 0; row < rows; row++)
+                    Draw(slots, sequences[row], row, texts, drawn);
+            }
+        }
+
+        int Begin(Text?[] slots, IEnumerable<(float[] Visual, SamplingOptions Sampling)> waiting, Action? drawn)
+        {
+            _rows.Clear();
+            var begun = new List<(int Slot, int Row)>();
+            foreach (var (visual, sampling) in waiting)
+            {
+                int slot = Array.IndexOf(slots, null);
+                float[] prompt = [.. _head, .. visual, .. _tail];
+                int length = prompt.Length / _model.Width;
+                if (slot < 0 || _rows.Count + length > _rows.Capacity)
+                    break;
+                LlamaNative.Forget(LlamaNative.Memory(_context), slot, 0, -1);
+                for (int at = 0; at < length; at++)
+                    prompt.AsSpan(at * _model.Width, _model.Width).CopyTo(_rows.Add(slot, at, output: at == length - 1));
+                slots[slot] = new Text(_model.NewText(), Samplers(sampling)) { Position = length };
+                begun.Add((slot, _rows.Count - 1));
+            }
+            if (begun.Count > 0)
+                _context.Decode(_rows.Batch);
+            foreach (var (slot, row) in begun)
+                Draw(slots, slot, row, texts, drawn);
+            return begun.Count;
+        }
+
+        void Draw(Text?[] slots, int slot, int row, IReadOnlyList<(float[] Visual, SamplingOptions Sampling)> texts, Action? drawn)
+        {
+            var text = slots[slot]!;
+            text.Last = Sample(text.Samplers, _context, row);
+            drawn?.Invoke();
+            bool ends = _model.EndsText(text.Last);
+            if (!ends)
+            {
+                text.Append(text.Last);
+                text.Tokens++;
+                tokens++;
+            }
+            if (!ends && text.Tokens < texts[0].Sampling.MaxTokens && text.Position < _model.ContextLength)
+                return;
+            ChainFree(text.Samplers);
+            slots[slot] = null;
         }
     }
 
-    /// <summary>Seconds of a batch of some rows behind a prompt, median of several.</summary>
-    public static double BatchSeconds(LanguageModel model, int prompt, int rows, int rounds, bool processorTime)
+    /// <summary>What batches of some widths take behind a prompt; medians, each width warmed up.</summary>
+    public static List<BatchCost> BatchCosts(LanguageModel model, int prompt, IReadOnlyList<int> widths, int rounds, bool processorTime, CancellationToken cancellation)
     {
-        using var context = LlamaContextHandle.Create(model.Handle, new LlamaContextSize(prompt + rows, 1, prompt + rows, rows, Exact: false), model.Threads);
-        float[] embeddings = model.Embed([.. Enumerable.Range(0, prompt + rows).Select(i => i % 200)]);
-        var outputs = new sbyte[rows];
+        int most = widths.Max();
+        using var context = LlamaContextHandle.Create(model, new LlamaContextSize(prompt + most, 1, prompt + most, most));
+        float[] embeddings = model.Embed([.. Enumerable.Range(0, prompt + most).Select(i => i % 200)]);
+        var outputs = new sbyte[most];
         Array.Fill(outputs, (sbyte)1);
-        var times = new List<double>();
+        var costs = new List<BatchCost>();
         fixed (float* all = embeddings)
         fixed (sbyte* wanted = outputs)
         {
             context.Decode(new LlamaBatch { Count = prompt, Embeddings = all });
-            for (int round = 0; round <= rounds; round++)
+            foreach (int rows in widths)
             {
-                var start = Timing.Now(processorTime);
-                context.Decode(new LlamaBatch { Count = rows, Embeddings = all + (long)prompt * model.Width, Outputs = wanted });
-                context.Logits(rows - 1, 1);
-                if (round > 0) // the first one warms up
-                    times.Add((Timing.Now(processorTime) - start).TotalSeconds);
-                LlamaNative.Forget(LlamaNative.Memory(context), 0, prompt, -1);
+                var times = new List<double>();
+                for (int round = 0; round <= rounds; round++)
+                {
+                    cancellation.ThrowIfCancellationRequested();
+                    var start = Timing.Now(processorTime);
+                    context.Decode(new LlamaBatch { Count = rows, Embeddings = all + (long)prompt * model.Width, Outputs = wanted });
+                    context.Logits(rows - 1, 1);
+                    if (round > 0)
+                        times.Add((Timing.Now(processorTime) - start).TotalMilliseconds);
+                    LlamaNative.Forget(LlamaNative.Memory(context), 0, prompt, -1);
+                }
+                double median = times.Order().ElementAt(times.Count / 2);
+                costs.Add(new BatchCost(rows, median, costs.Count > 0 ? median / costs[0].Milliseconds : 1));
             }
         }
-        return times.Order().ElementAt(times.Count / 2);
+        return costs;
+    }
+
+    private static nint Samplers(SamplingOptions sampling)
+    {
+        nint chain = ChainNew(new ChainParams { NoPerformance = 1 });
+        if (sampling.Temperature == 0)
+            ChainAdd(chain, Greedy());
+        else
+        {
+            ChainAdd(chain, Temperature(sampling.Temperature));
+            ChainAdd(chain, TopP(sampling.TopP, 1));
+            ChainAdd(chain, Draw((uint)sampling.Seed));
+        }
+        return chain;
     }
 
     public void Dispose()
     {
-        ChainFree(_samplers);
         _context.Dispose();
+        _rows.Dispose();
     }
 
     [StructLayout(LayoutKind.Sequential)]

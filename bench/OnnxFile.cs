@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text;
+using Microsoft.ML.OnnxRuntime;
 using Pcrl.Runtime.Vision;
 
 namespace Pcrl.Bench;
@@ -10,7 +11,7 @@ namespace Pcrl.Bench;
 /// </summary>
 internal sealed class OnnxFile
 {
-    private const int FloatType = 1, Int64Type = 7;
+    private const int FloatType = 1;
     private const int Varint = 0, Bytes = 2;
 
     private readonly List<byte[]> _nodes = [];
@@ -38,10 +39,45 @@ internal sealed class OnnxFile
         return name;
     }
 
-    public string Constant(string name, params long[] values)
+    /// <summary>Values that are written as they are: bytes, integers of 32 or 64 bits, floats.</summary>
+    public string Constant<T>(string name, T[] values, long[] shape)
+        where T : unmanaged
     {
-        _constants.Add([.. TensorHead(name, [values.Length], Int64Type, values.Length * sizeof(long)), .. MemoryMarshal.AsBytes<long>(values)]);
+        int type = Type.GetTypeCode(typeof(T)) switch // not by the array's type: a sbyte[] passes for a byte[]
+        {
+            TypeCode.Single => FloatType,
+            TypeCode.Byte => 2,
+            TypeCode.SByte => 3,
+            TypeCode.Int32 => 6,
+            TypeCode.Int64 => 7,
+            _ => throw new NotSupportedException($"{typeof(T)}"),
+        };
+        var bytes = MemoryMarshal.AsBytes<T>(values);
+        _constants.Add([.. TensorHead(name, shape, type, bytes.Length), .. bytes]);
         return name;
+    }
+
+    /// <summary>A convolution with the weights <c>name.weight</c> and <c>name.bias</c>.</summary>
+    public string Convolution(string name, string x, int inputs, int outputs, int kernel, int stride = 1, int padding = 0) =>
+        Convolution((Weight($"{name}.weight", outputs, inputs, kernel, kernel), Weight($"{name}.bias", outputs)), x, kernel, stride, padding);
+
+    public string Convolution((string Weight, string Bias) values, string x, int kernel, int stride, int padding) =>
+        Node("Conv", [x, values.Weight, values.Bias], ("kernel_shape", [kernel, kernel]), ("strides", [stride, stride]), ("pads", [padding, padding, padding, padding]));
+
+    /// <summary>A session with all optimisations; the file it is read from is gone afterwards.</summary>
+    public InferenceSession Open(WeightReader weights, int threads)
+    {
+        using var options = new SessionOptions { IntraOpNumThreads = threads, InterOpNumThreads = 1, GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_ALL };
+        string path = Path.GetTempFileName();
+        try
+        {
+            Save(path, weights);
+            return new InferenceSession(path, options);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
     }
 
     /// <summary>Adds an operator and gives the name of its only output.</summary>

@@ -17,6 +17,16 @@ internal static class SeededWeights
         file.Save(path);
     }
 
+    /// <summary>Slices of noise: [slices, S, S] in 0..1.</summary>
+    public static float[] Study(VisualConfig config, int slices, int seed)
+    {
+        var random = new Random(seed);
+        var study = new float[slices * config.ImageSize * config.ImageSize];
+        foreach (ref float value in study.AsSpan())
+            value = random.NextSingle();
+        return study;
+    }
+
     /// <summary>Uniform values of the variance that keeps activations at one size, smaller where a residual is added; biases are small.</summary>
     private static float[] Values(string name, int[] shape, int seed)
     {

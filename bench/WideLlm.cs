@@ -1,15 +1,19 @@
+using System.Buffers.Binary;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
 
 namespace Pcrl.Bench;
 
 /// <summary>
-/// The function of a small LLaMA in the shape of a large one: its weights stand in a corner of the large matrices, the rest is zero. The
+/// The function of a small LLaMA in the shape of a large one: its weights stand in a corner of the large matrices. The rest is random where it meets
+/// only activations that are zero (all but attention's output and the token embedding, where the rest is zero too). The
 /// large model writes the small one's texts at the large one's cost, so that speculation can be measured with real report language
-/// where verifying a draft costs what it costs at full size. (How long a multiplication takes does not depend on the numbers.)
+/// where verifying a draft costs what it costs at full size.
 /// </summary>
 internal sealed class WideLlm
 {
+    private const int BlockElements = 256; // of the K types
+
     private readonly GgufFile _file;
     private readonly LlmConfig _small, _large;
     private readonly bool _quantised;
@@ -17,23 +21,24 @@ internal sealed class WideLlm
     private WideLlm(GgufFile file, LlmConfig small, LlmConfig large, bool quantised) =>
         (_file, _small, _large, _quantised) = (file, small, large, quantised);
 
-    /// <summary>Shapes by name.</summary>
-    public static readonly IReadOnlyDictionary<string, LlmConfig> Shapes = new Dictionary<string, LlmConfig>
+    /// <summary>Shapes by name, and whether they are quantised as llama.cpp's Q4_K_M has it (Q6_K for the output layer and half of the value and down matrices); else BF16.</summary>
+    public static readonly IReadOnlyDictionary<string, (LlmConfig Config, bool Quantised)> Shapes = new Dictionary<string, (LlmConfig, bool)>
     {
-        ["1b"] = new() { HiddenSize = 2048, IntermediateSize = 8192, NumHiddenLayers = 16, NumAttentionHeads = 32, NumKeyValueHeads = 8 },
-        ["8b"] = new(),
+        ["40m"] = (new() { HiddenSize = 512, IntermediateSize = 2048, NumHiddenLayers = 10, NumAttentionHeads = 8, NumKeyValueHeads = 4, VocabSize = 1024 }, false),
+        ["1b"] = (new() { HiddenSize = 2048, IntermediateSize = 8192, NumHiddenLayers = 16, NumAttentionHeads = 32, NumKeyValueHeads = 8 }, true),
+        ["8b"] = (new(), true),
     };
 
-    /// <summary>Writes the large model; quantised as llama.cpp's Q4_K_M has it (Q6_K for the output layer and half of the value and down matrices), or in F16.</summary>
+    /// <summary>Writes the large model.</summary>
     /// <param name="source">The small model's GGUF.</param>
     /// <param name="path">File to write.</param>
     /// <param name="shape">One of <see cref="Shapes"/>.</param>
-    /// <param name="quantised">Q4_K_M rather than F16.</param>
-    public static void Write(string source, string path, string shape, bool quantised)
+    public static void Write(string source, string path, string shape)
     {
         using var file = GgufFile.Open(source);
         var small = LlmGguf.Validate(file);
-        var large = Shapes[shape] with { RopeTheta = small.RopeTheta, RmsNormEps = small.RmsNormEps * small.HiddenSize / Shapes[shape].HiddenSize };
+        var (config, quantised) = Shapes[shape];
+        var large = config with { RopeTheta = small.RopeTheta, RmsNormEps = small.RmsNormEps * small.HiddenSize / config.HiddenSize };
         new WideLlm(file, small, large, quantised).Write(path);
     }
 
@@ -70,7 +75,7 @@ internal sealed class WideLlm
             AddMatrix(writer, prefix + "attn_q.weight", GgufType.Q4_K, l.HiddenSize, l.HiddenSize, query, width, MathF.Sqrt((float)l.HeadSize / s.HeadSize));
             AddMatrix(writer, prefix + "attn_k.weight", GgufType.Q4_K, kv, l.HiddenSize, key, width);
             AddMatrix(writer, prefix + "attn_v.weight", delicate, kv, l.HiddenSize, key, width);
-            AddMatrix(writer, prefix + "attn_output.weight", GgufType.Q4_K, l.HiddenSize, l.HiddenSize, width, query);
+            AddMatrix(writer, prefix + "attn_output.weight", GgufType.Q4_K, l.HiddenSize, l.HiddenSize, width, query, filled: false);
             AddMatrix(writer, prefix + "ffn_gate.weight", GgufType.Q4_K, l.IntermediateSize, l.HiddenSize, forward, width);
             AddMatrix(writer, prefix + "ffn_up.weight", GgufType.Q4_K, l.IntermediateSize, l.HiddenSize, forward, width);
             AddMatrix(writer, prefix + "ffn_down.weight", delicate, l.HiddenSize, l.IntermediateSize, width, forward);
@@ -129,7 +134,7 @@ internal sealed class WideLlm
     /// <summary>A matrix whose row i is row <paramref name="rows"/>[i] of the small model's, lengthened by zeros.</summary>
     private void AddRows(GgufWriter writer, string name, GgufType type, int[] rows, int columns)
     {
-        type = _quantised ? type : GgufType.F16;
+        type = _quantised ? type : GgufType.BF16;
         writer.AddTensor(name, type, [rows.Length, columns], stream =>
         {
             float[] small = _file.Floats(name).ToArray();
@@ -145,31 +150,53 @@ internal sealed class WideLlm
         });
     }
 
-    /// <summary>A matrix with the small model's elements at the given rows and columns, zero elsewhere.</summary>
-    private void AddMatrix(GgufWriter writer, string name, GgufType type, int rows, int columns, int[] toRows, int[] toColumns, float scale = 1)
+    /// <summary>A matrix with the small model's elements at the given rows and columns. Blocks of columns without any are random, or zero if not filled; the rest is zero.</summary>
+    private void AddMatrix(GgufWriter writer, string name, GgufType type, int rows, int columns, int[] toRows, int[] toColumns, float scale = 1, bool filled = true)
     {
-        type = _quantised ? type : GgufType.F16;
-        long rowBytes = GgufTensor.Bytes(type, columns);
+        type = _quantised ? type : GgufType.BF16;
+        int rowBytes = (int)GgufTensor.Bytes(type, columns), used = toColumns.Max() / BlockElements + 1;
+        int exact = filled ? (int)GgufTensor.Bytes(type, Math.Min(used * BlockElements, columns)) : rowBytes;
         writer.AddTensor(name, type, [rows, columns], stream =>
         {
-            long start = stream.Position;
-            if (_file.Tensors.ContainsKey(name))
+            float[] small = _file.Tensors.ContainsKey(name) ? _file.Floats(name).ToArray() : [];
+            var places = toRows.Select((to, from) => (to, from)).ToDictionary(place => place.to, place => place.from);
+            byte[] filler = Filler(type), line = new byte[rowBytes];
+            var values = new float[columns];
+            for (int row = 0, at = 0; row < rows; row++)
             {
-                float[] small = _file.Floats(name).ToArray();
-                var values = new float[columns];
-                for (int row = 0; row < toRows.Length; row++)
+                for (int start = exact; start < rowBytes;)
+                {
+                    int length = Math.Min(rowBytes - start, filler.Length - at);
+                    filler.AsSpan(at, length).CopyTo(line.AsSpan(start));
+                    (start, at) = (start + length, (at + length) % filler.Length);
+                }
+                line.AsSpan(0, exact).Clear();
+                if (small.Length > 0 && places.TryGetValue(row, out int from))
                 {
                     for (int column = 0; column < toColumns.Length; column++)
-                        values[toColumns[column]] = scale * small[row * toColumns.Length + column];
-                    stream.Position = start + toRows[row] * rowBytes;
-                    stream.Write(Encoded(type, values));
+                        values[toColumns[column]] = scale * small[from * toColumns.Length + column];
+                    Encoded(type, values).AsSpan(0, exact).CopyTo(line);
                 }
+                stream.Write(line);
             }
-            // What was skipped reads as zeros, which is zero in every type.
-            if (stream.Position == start + rows * rowBytes)
-                return;
-            stream.Position = start + rows * rowBytes - 1;
-            stream.WriteByte(0);
         });
+    }
+
+    /// <summary>Random blocks with small scales, the same in every run; not a power of two of them, so that rows differ.</summary>
+    private static byte[] Filler(GgufType type)
+    {
+        const int Blocks = 9973;
+        int block = (int)GgufTensor.Bytes(type, BlockElements); // of BF16, a stretch of as many elements
+        var bytes = new byte[Blocks * block];
+        new Random(1).NextBytes(bytes);
+        for (int start = 0; start < bytes.Length; start += block)
+        {
+            // Where the block's half-precision scales stand; every BF16 value is made finite.
+            foreach (int scale in (int[])(type switch { GgufType.Q4_K => [0, 2], GgufType.Q6_K => [block - 2], _ => [] }))
+                BinaryPrimitives.WriteHalfLittleEndian(bytes.AsSpan(start + scale), (Half)0.001f);
+            for (int value = start + 1; type == GgufType.BF16 && value < start + block; value += 2)
+                bytes[value] &= 0xBF;
+        }
+        return bytes;
     }
 }

@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using Pcrl.Kernels;
+using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Studies;
@@ -17,6 +18,7 @@ internal static class ParityCheck
 {
     private const ulong FirstSeed = 700_000_000; // neither trained nor measured on
     private const int StudyCount = 4;
+    private const long MostMapped = 1L << 30; // of a written model that may be larger than memory
 
     private const string Findings = "左侧基底节区见片状低密度影，边界不清，中线结构居中。";
 
@@ -70,8 +72,17 @@ internal static class ParityCheck
         int[][] texts = [.. Texts.Select(text => tokenizer.EncodePrompt(text).ToArray())];
         var reference = new LlamaReference(model.Config, model.Weights, adapter);
         float[] trained = reference.Logits([.. texts.Select(t => reference.Embed(t))]);
+        using var trimming = MappedMemory.KeepBelow(path, MostMapped);
         using var language = LanguageModel.Load(path, new LanguageOptions());
-        return new ParityFigures(type, null, LogitFigures.Compare(trained, [.. texts.SelectMany(t => language.EvaluateTokens(t))], model.Config.VocabSize));
+        var written = new float[trained.Length];
+        int at = 0;
+        foreach (int[] text in texts)
+        {
+            float[] logits = language.EvaluateTokens(text);
+            logits.CopyTo(written, at);
+            at += logits.Length;
+        }
+        return new ParityFigures(type, null, LogitFigures.Compare(trained, written, model.Config.VocabSize));
     }
 
     /// <summary>Compares a bundle's files with the parts they were made from, on one phantom study and fixed findings.</summary>
@@ -97,6 +108,7 @@ internal static class ParityCheck
             .. reference.Embed(tokenizer.Encode(Findings)),
         ];
         float[] trained = reference.Logits([whole]);
+        using var trimming = MappedMemory.KeepBelow(Path.Combine(folder, Bundle.LanguageFile), MostMapped);
         using var language = LanguageModel.Load(
             Path.Combine(folder, Bundle.LanguageFile), new LanguageOptions { ContextLength = manifest.ContextLength });
         float[] written = Logits(language, manifest.Prompt, expected, [.. tokenizer.Encode(Findings)]);

@@ -23,8 +23,8 @@ internal sealed record OpCase(string Name, Operator Operator, Shape Input, bool 
     /// <summary>The layers of the full-size visual path by their kinds (one slice; the local branch with all 24), then small awkward ones.</summary>
     public static IReadOnlyList<OpCase> All { get; } =
     [
-        new("normalise 1x1 1-3", new Conv2d(1, 3, 1), new(1, 512, 512, 1)),
-        Conv("stem 7x7 s2 3-64", 3, 64, 7, 512, stride: 2),
+        new("spread 1x1 1-2", new Conv2d(1, 2, 1), new(1, 512, 512, 1)),
+        Conv("stem 7x7 s2 2-64", 2, 64, 7, 512, stride: 2),
         new("max pool 3x3 s2", new MaxPool2d(3) { Stride = 2, Padding = 1 }, new(1, 256, 256, 64)),
         Conv("layer1 1x1 64-64", 64, 64, 1, 128),
         Conv("layer1 3x3 64-64", 64, 64, 3, 128),
@@ -56,6 +56,7 @@ internal sealed record OpCase(string Name, Operator Operator, Shape Input, bool 
         Conv("tile and one more", 16, 33, 3, 3, residual: true),
         new("dilated", new Conv2d(4, 3, 3) { Padding = 2, Dilation = 2 }, new(1, 9, 8, 4)),
         new("groups", new Conv2d(6, 8, 3) { Padding = 1, Groups = 2, Relu = true }, new(2, 5, 6, 6), Residual: true),
+        new("one channel, 1x1", new Conv2d(1, 5, 1) { Relu = true }, new(2, 3, 4, 1), Residual: true),
         new("oblong", new Conv2d(3, 5, new Size(2, 5)) { Stride = new Size(3, 1), Padding = new Size(0, 2) }, new(2, 8, 12, 3)),
         new("transposed 2x2 s2", new ConvTranspose2d(6, 3, 2) { Stride = 2, Relu = true }, new(2, 3, 4, 6)),
         new("transposed 3x3 s2 p1 o1", new ConvTranspose2d(3, 2, 3) { Stride = 2, Padding = 1, OutputPadding = 1 }, new(1, 4, 4, 3), Residual: true),

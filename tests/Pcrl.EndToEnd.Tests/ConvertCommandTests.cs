@@ -51,6 +51,42 @@ public sealed class ConvertCommandTests : IDisposable
         Assert.Equal(["model"], Directory.GetFileSystemEntries(_folder).Select(Path.GetFileName));
     }
 
+    [Fact]
+    public void A_file_of_the_model_is_never_written_over()
+    {
+        string model = SmallLlm.SaveHuggingFace(At("model"), SmallLlm.Wide), weights = Path.Combine(model, "model.safetensors");
+        byte[] before = File.ReadAllBytes(weights);
+        PcrlProcess.Convert("llm", model, weights).AssertOneLineError("a file of the model itself");
+        Assert.Equal(before, File.ReadAllBytes(weights));
+    }
+
+    [SkippableFact]
+    public void A_disk_with_room_for_80_percent_is_refused_before_a_byte_is_written()
+    {
+        string model = SmallLlm.SaveHuggingFace(At("model"), SmallLlm.Wide with { VocabSize = 8192 }), disk = At("disk");
+        long bytes = new FileInfo(Path.Combine(model, "model.safetensors")).Length * 8 / 10;
+        Directory.CreateDirectory(disk);
+        Skip.IfNot(Ends("mount", "-t", "tmpfs", "-o", $"size={bytes}", "pcrl-test", disk), "NOT CHECKED: only root may mount a small disk");
+        try
+        {
+            var result = PcrlProcess.Convert("llm", model, Path.Combine(disk, "out.gguf"));
+            Assert.Equal(1, result.ExitCode);
+            Assert.Matches("out.gguf: cannot be written .*GB are needed, the disk has", result.Error);
+            Assert.Empty(Directory.GetFileSystemEntries(disk));
+        }
+        finally
+        {
+            Assert.True(Ends("umount", disk));
+        }
+    }
+
+    private static bool Ends(string program, params string[] arguments)
+    {
+        using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardError = true })!;
+        process.WaitForExit();
+        return process.ExitCode == 0;
+    }
+
     [Theory]
     [InlineData("no such folder", "llm", "/nowhere", "out.gguf")]
     [InlineData("Q3_K", "llm", "/nowhere", "out.gguf", "--type", "Q3_K")]

@@ -106,13 +106,37 @@ public sealed class ReportTests : IDisposable
         }
     }
 
-    [SkippableFact]
-    public void Asking_for_a_gpu_that_is_not_there_falls_back_with_a_warning()
+    [SkippableTheory]
+    [InlineData("cuda")]
+    [InlineData("vulkan")]
+    public void Asking_for_a_gpu_that_is_not_there_falls_back_with_a_warning(string device)
     {
-        Skip.If(File.Exists("/dev/nvidia0"), "this machine has a GPU");
-        var run = PcrlProcess.Run("report", Repository.Sample("ct-ich-122"), "--device", "cuda", "--threads", "1");
+        Skip.If(Directory.Exists("/dev/dri") || File.Exists("/dev/nvidia0"), "this machine has a GPU");
+        var run = PcrlProcess.Run("report", Repository.Sample("ct-ich-122"), "--device", device, "--threads", "1");
         Assert.True(run.ExitCode == 0, run.Error);
-        Assert.Contains("warning", run.Error);
+        string line = Assert.Single(run.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries));
+        Assert.Contains($"llama.cpp on cpu (warning: {device} was asked for, but ", line);
+    }
+
+    [Fact]
+    public void A_backend_of_llama_cpp_that_is_damaged_is_replaced_by_the_cpu()
+    {
+        string folder = Path.Combine(AppContext.BaseDirectory, "native", "llama", "vulkan"), library = Path.Combine(folder, "libggml-vulkan.so");
+        bool isBuilt = Directory.Exists(folder);
+        if (isBuilt)
+            return; // the real one lies there
+        Directory.CreateDirectory(folder);
+        try
+        {
+            File.WriteAllText(library, "no library");
+            var run = PcrlProcess.Run("report", Repository.Sample("ct-ich-122"), "--device", "vulkan", "--threads", "1");
+            Assert.True(run.ExitCode == 0, run.Error);
+            Assert.Contains("llama.cpp on cpu (warning: vulkan was asked for, but " + library, run.Error);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     [Fact]

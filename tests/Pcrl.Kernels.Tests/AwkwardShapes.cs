@@ -30,7 +30,7 @@ internal static class AwkwardShapes
         Size Both(Func<int> draw) => random.Next(3) == 0 ? new Size(draw(), draw()) : (Size)draw();
 
         var input = new Shape(Pick(1, 1, 2, 3), Pick(1, 2, 3, 5, 7, 8, 13), Pick(1, 2, 3, 4, 6, 7, 9, 17), Channels());
-        switch (random.Next(11))
+        switch (random.Next(12))
         {
             case 0:
                 return (new ConvTranspose2d(input.C, Channels(), Both(() => Pick(1, 2, 3))) { Stride = Both(() => Pick(1, 2, 3)), Padding = Pick(0, 0, 1), Relu = random.Next(2) == 0 }, input);
@@ -58,6 +58,9 @@ internal static class AwkwardShapes
             case 8: // so many inputs to an output that taps are summed in steps: a few at a time, one at a time
                 input = new Shape(Pick(1, 2), Pick(2, 3, 5), Pick(2, 3, 4), Pick(260, 515, 1030, 2100));
                 return (new Conv2d(input.C, Pick(1, 16, 33), Both(() => Pick(2, 3))) { Stride = 2, Padding = Pick(0, 1), Relu = random.Next(2) == 0 }, input);
+            case 9: // a single channel
+                input = input with { C = 1 };
+                return (new Conv2d(1, Channels(), Pick(1, 1, 3)) { Stride = Pick(1, 1, 2), Padding = Pick(0, 0, 1), Relu = random.Next(2) == 0 }, input);
             default:
                 return (new Conv2d(input.C, Channels(), Both(() => Pick(1, 1, 2, 3, 5, 7)))
                 {

@@ -2,13 +2,15 @@ using System.Reflection;
 using Pcrl.Kernels.Convolution;
 using Pcrl.Kernels.Gpu;
 using Pcrl.Kernels.Pooling;
+using Pcrl.Kernels.TensorCores;
 
 namespace Pcrl.Kernels.Tests;
 
 /// <summary>Every kernel that ILGPU compiles, as the text that a card would get.</summary>
 public sealed class PtxTests
 {
-    private static readonly Type[] Fp32 = [typeof(float), typeof(Fp32Element)], Bf16 = [typeof(ushort), typeof(Bf16Element)];
+    private static readonly Type[] Fp32 = [typeof(float), typeof(Fp32Element)], Bf16 = [typeof(ushort), typeof(Bf16Element)],
+        Bf16Quads = [typeof(ulong), typeof(Bf16QuadElement)];
 
     public static IEnumerable<object[]> Kernels =>
         from kernel in (object[][])
@@ -16,8 +18,16 @@ public sealed class PtxTests
             [typeof(GemmTile), nameof(GemmTile.Kernel), Type.EmptyTypes, true],
             [typeof(GpuPooling), nameof(GpuPooling.MaxKernel), Fp32, false],
             [typeof(GpuPooling), nameof(GpuPooling.MaxKernel), Bf16, false],
+            [typeof(GpuPooling), nameof(GpuPooling.MaxKernel), Bf16Quads, false],
             [typeof(GpuPooling), nameof(GpuPooling.MeanKernel), Fp32, false],
             [typeof(GpuPooling), nameof(GpuPooling.MeanKernel), Bf16, false],
+            [typeof(GpuPooling), nameof(GpuPooling.MeanKernel), Bf16Quads, false],
+            [typeof(GpuPooling), nameof(GpuPooling.LargeMeanKernel), Fp32, true],
+            [typeof(GpuPooling), nameof(GpuPooling.LargeMeanKernel), Bf16, true],
+            [typeof(GpuPooling), nameof(GpuPooling.LargeMeanKernel), Bf16Quads, true],
+            [typeof(GpuPointwise), nameof(GpuPointwise.Kernel), Fp32, false],
+            [typeof(GpuPointwise), nameof(GpuPointwise.Kernel), Bf16, false],
+            [typeof(PixelBlocks), nameof(PixelBlocks.Kernel), Type.EmptyTypes, false],
             [typeof(GpuDevice), nameof(GpuDevice.ToHalvesKernel), Type.EmptyTypes, false],
             [typeof(GpuDevice), nameof(GpuDevice.ToFloatsKernel), Type.EmptyTypes, false],
         ]

@@ -7,7 +7,7 @@ using Pcrl.Runtime.Vision;
 
 namespace Pcrl.Parity.Tests;
 
-/// <summary>Our own kernels against the goldens, on every backend that can run here.</summary>
+/// <summary>Our own kernels against the goldens, on every backend that can run here, and the naive reference that the other tests trust.</summary>
 internal static class KernelGoldens
 {
     public static void Convolution(GoldenCase golden)
@@ -60,7 +60,7 @@ internal static class KernelGoldens
                     image[(y * side + x) * 3 + c] = block.Values[(c * blocks + y / cell) * blocks + x / cell] + noise[(c * side + y) * side + x];
         foreach (var device in Devices(long.MaxValue))
         {
-            using var trunk = new VisualTrunk(new VisualConfig { ImageSize = side }, Folded, device, slices: 1);
+            using var trunk = new VisualTrunk(new VisualConfig { ImageSize = side }, Folded, device, slices: 1, colour: true);
             trunk.Run(image);
             golden.AssertOutput("grid", trunk.Grid.ToArray());
         }
@@ -95,6 +95,7 @@ internal static class KernelGoldens
         long[] nchw = golden.Shape(input);
         var shape = new Shape((int)nchw[0], (int)nchw[2], (int)nchw[3], (int)nchw[1]);
         float[] x = ToNhwc(golden.Floats(input), shape);
+        golden.AssertOutput(output, ToNchw(op.Reference(new OperatorInputs { Shape = shape, X = x, Weight = weight, Bias = bias }), op.OutputShape(shape)));
         foreach (var device in Devices(op.Flops(shape)))
             golden.AssertOutput(output, ToNchw(Run(device, op, shape, x, weight, bias), op.OutputShape(shape)));
     }

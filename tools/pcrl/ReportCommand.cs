@@ -32,8 +32,8 @@ internal static class ReportCommand
         var topP = new Option<float?>("--top-p") { Description = "Mass of the nucleus, over 0 to 1; default: the bundle's." };
         var maxTokens = new Option<int?>("--max-tokens") { Description = "Longest report in tokens; default: the bundle's." };
         var threads = new Option<int>("--threads") { Description = "CPU threads, at most one per core; 0 for one per core." };
-        var device = new Option<DeviceKind>("--device") { Description = "Where the vision kernels run." };
-        device.AcceptOnlyFromAmong("auto", "cpu", "cuda", "opencl"); // or any number would do, and the emulator of the tests
+        var device = new Option<string>("--device") { Description = "Where it runs; opencl is for the vision kernels alone, vulkan for the language model alone.", DefaultValueFactory = _ => "auto" };
+        device.AcceptOnlyFromAmong("auto", "cpu", "cuda", "opencl", "vulkan");
         var precision = new Option<Precision>("--precision") { Description = "Precision of the vision kernels on a GPU." };
         precision.AcceptOnlyFromAmong("fp32", "bf16");
         var plain = new Option<bool>("--no-speculation") { Description = "Write token by token, without drafts: slower, the same text." };
@@ -47,7 +47,9 @@ internal static class ReportCommand
             var studies = StudyFolder.List(arguments.GetValue(study)!);
             var options = new ReporterOptions
             {
-                Device = arguments.GetValue(device), Precision = arguments.GetValue(precision), Threads = arguments.GetValue(threads),
+                Device = Enum.TryParse<DeviceKind>(arguments.GetValue(device), ignoreCase: true, out var vision) ? vision : DeviceKind.Auto,
+                LanguageDevice = Enum.TryParse<LanguageDevice>(arguments.GetValue(device), ignoreCase: true, out var language) ? language : LanguageDevice.Auto,
+                Precision = arguments.GetValue(precision), Threads = arguments.GetValue(threads),
                 Speculation = !arguments.GetValue(plain), Parallel = studies.Count > 1 ? arguments.GetValue(parallel) : 1,
             };
             SamplingOptions Sampling(SamplingDefaults defaults) => new()

@@ -1,5 +1,8 @@
 using System.CommandLine;
+using System.Diagnostics;
+using System.Globalization;
 using Pcrl.Runtime;
+using Pcrl.Runtime.Bundles;
 using Pcrl.Train.Evaluation;
 using Pcrl.Train.Text;
 using Pcrl.Train.Text.Segmentation;
@@ -16,7 +19,7 @@ internal static class EvaluateCommand
     private static readonly Option<string[]> Against = new("--against") { Description = "Predictions of another system to compare with; may be repeated" };
     private static readonly Option<string?> Train = new("--train") { Description = "Reports of the training set: adds the baselines and the share of copied reports" };
     private static readonly Option<string> Tokens = new("--tokens") { Description = $"Tokenisations, comma-separated: {string.Join(", ", TokenNames)}", DefaultValueFactory = _ => "jieba,char" };
-    private static readonly Option<string?> TokenizerFile = new("--tokenizer") { Description = "tokenizer.json for the tokenisation llama" };
+    private static readonly Option<string?> TokenizerFile = new("--tokenizer") { Description = "tokenizer.json, or a bundle whose tokenizer it shall be, for the tokenisation llama" };
     private static readonly Option<string?> UserDictionary = new("--user-dictionary") { Description = "jieba user dictionary, or 'none' [default: the brain-CT terms that ship with the program]" };
     private static readonly Option<bool> NoModel = new("--no-hmm") { Description = "Segment without jieba's hidden Markov model" };
     private static readonly Option<int> Resamples = new("--resamples") { Description = "Bootstrap samples and permutations; 0 leaves them out", DefaultValueFactory = _ => 1000 };
@@ -40,8 +43,10 @@ internal static class EvaluateCommand
     {
         if (parsed.GetValue(Resamples) is < 0 or > 100_000)
             throw new InputException("--resamples", "must be between 0 and 100000");
+        var clock = Stopwatch.StartNew();
         string[] systems = [parsed.GetValue(Predictions)!, .. parsed.GetValue(Against) ?? []];
         string references = parsed.GetValue(References)!;
+        CheckOutputs(parsed, [.. systems, references]);
         var pairing = CasePairing.Match(Records(references, cancellation), [.. systems.Select(file => Records(file, cancellation))]);
         if (pairing.Mismatch is { } mismatch && !parsed.GetValue(AllowMismatch))
             throw new InputException(systems[0], $"does not match {references}: {mismatch} (--allow-mismatch scores the others)");
@@ -67,6 +72,7 @@ internal static class EvaluateCommand
         if (parsed.GetValue(Html) is { } html)
             ResultPage.Write(result, Tokenisation.Jieba(segmenter), html);
         ResultTable.Write(result, Console.Out);
+        Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{result.Cases.Ids.Count} cases, {result.Systems.Count} systems: {clock.Elapsed.TotalSeconds:0.0} s"));
         return 0;
     }
 
@@ -88,14 +94,29 @@ internal static class EvaluateCommand
         "jieba" => Tokenisation.Jieba(segmenter),
         "jieba-nopunct" => Tokenisation.JiebaWithoutPunctuation(segmenter),
         "char" => Tokenisation.Characters,
-        "llama" => Tokenisation.Llama(new Tokenizer(TokenizerData.Load(tokenizer ?? throw new InputException("--tokens", "llama needs --tokenizer FILE")))),
+        "llama" => Tokenisation.Llama(new Tokenizer(LoadTokenizer(tokenizer ?? throw new InputException("--tokens", "llama needs --tokenizer")))),
         _ => throw new InputException("--tokens", $"'{name}' is none of {string.Join(", ", TokenNames)}"),
     };
+
+    private static TokenizerData LoadTokenizer(string path) =>
+        Directory.Exists(path) ? TokenizerData.LoadGguf(Path.Combine(path, Bundle.LanguageFile)) : TokenizerData.Load(path);
+
+    /// <summary>Refuses, before any work, outputs that cannot be written or that would replace an input or one another.</summary>
+    private static void CheckOutputs(ParseResult parsed, string[] inputs)
+    {
+        string[] outputs = [.. ((Option<string?>[])[Json, Csv, Html]).Select(parsed.GetValue).OfType<string>()];
+        foreach (string output in outputs)
+        {
+            AtomicFile.CheckTarget(output);
+            if (inputs.Append(parsed.GetValue(Train)).Concat(outputs).Count(file => !string.IsNullOrEmpty(file) && Path.GetFullPath(file) == Path.GetFullPath(output)) > 1)
+                throw new InputException(output, "is an input or another output as well");
+        }
+    }
 
     /// <summary>File names without folder; a number tells those apart that are alike.</summary>
     private static string[] Names(string[] files)
     {
-        string[] names = [.. files.Select(file => Path.GetFileNameWithoutExtension(file))];
+        string[] names = [.. files.Select(file => string.Concat(Path.GetFileNameWithoutExtension(file).Select(c => char.IsControl(c) ? '?' : c)))];
         return [.. names.Select((name, i) => names.Count(n => n == name) == 1 ? name : $"{name} ({i + 1})")];
     }
 }

@@ -54,7 +54,7 @@ internal sealed unsafe class CpuConvolution : Layer
         _gathers = gathers;
         _zeros = new NativeBuffer(Math.Max(order.Depth, Tile.Columns(device.VectorBits)) * sizeof(float));
         _work = Work;
-        _ahead = op is Conv2d conv ? (long)Tile.Rows(device.VectorBits) * conv.Stride.W * input.C : 0; // true within a row of pixels
+        _ahead = op is Conv2d conv && padded is null ? (long)Tile.Rows(device.VectorBits) * conv.Stride.W * input.C : 0; // true within a row of pixels; rows of few channels overlap
         int tileColumns = Tile.Columns(device.VectorBits);
         _weights = new PackedWeights[gathers.Length * groups];
         int groupWeights = weight.Length / groups;
@@ -192,21 +192,31 @@ internal sealed unsafe class CpuConvolution : Layer
     private void Resolve(Gather gather, in Part part, int padded, float** source, long* target)
     {
         int taps = gather.Taps.Length, rows = gather.Rows;
-        long image = part.FirstRow / rows;
-        int row = (int)(part.FirstRow % rows);
-        float* channels = _input + (long)part.Group * _order.Depth;
-        float* zeros = _zeros.Floats;
-        for (int r = 0; r < padded; r++)
+        long pixel = _source.C;
+        float* channels = _input + (long)part.Group * _order.Depth, zeros = _zeros.Floats;
+        for (int r = 0; r < part.Rows;)
         {
+            // The rows that lie in one image.
+            var (image, row) = Math.DivRem(part.FirstRow + r, rows);
+            int count = (int)Math.Min(part.Rows - r, rows - row);
             float* pixels = channels + image * _source.ImageCount;
             for (int tap = 0; tap < taps; tap++)
             {
-                int pixel = gather.Source[tap * rows + row];
-                source[tap * padded + r] = pixel < 0 ? zeros : pixels + (long)pixel * _source.C;
+                float** to = source + tap * padded + r;
+                var from = gather.Source.AsSpan(tap * rows + (int)row, count);
+                for (int i = 0; i < from.Length; i++)
+                    to[i] = from[i] < 0 ? zeros : pixels + (long)from[i] * pixel;
             }
-            target[r] = image * Output.ImageCount + (long)gather.Target[row] * Output.C;
-            if (r + 1 < part.Rows && ++row == rows)
-                (row, image) = (0, image + 1);
+            var targets = gather.Target.AsSpan((int)row, count);
+            for (int i = 0; i < targets.Length; i++)
+                target[r + i] = image * Output.ImageCount + (long)targets[i] * Output.C;
+            r += count;
+        }
+        for (int r = part.Rows; r < padded; r++)
+        {
+            target[r] = target[part.Rows - 1];
+            for (int tap = 0; tap < taps; tap++)
+                source[tap * padded + r] = source[tap * padded + part.Rows - 1];
         }
     }
 

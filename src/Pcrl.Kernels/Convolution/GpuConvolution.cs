@@ -57,14 +57,7 @@ internal sealed class GpuConvolution : Layer
             long rows = (long)input.N * grid.Extent.H * grid.Extent.W;
             _kernel = kernel;
             _tiles = checked((int)((rows + GemmTile.Side - 1) / GemmTile.Side * columnTiles));
-            _dimensions = new GemmTile.Dimensions
-            {
-                Rows = checked((int)rows), Taps = grid.Taps.Length, Depth = order.Depth, Columns = order.Columns, ColumnTiles = columnTiles,
-                GridH = grid.Extent.H, GridW = grid.Extent.W, StrideH = grid.Stride.H, StrideW = grid.Stride.W,
-                FirstH = grid.First.H, FirstW = grid.First.W, StepH = grid.Step.H, StepW = grid.Step.W,
-                InputH = input.H, InputW = input.W, InputChannels = input.C, FirstInput = group * order.Depth,
-                OutputH = output.H, OutputW = output.W, OutputChannels = output.C, FirstOutput = group * order.Columns, Relu = form.Relu ? 1 : 0,
-            };
+            _dimensions = GemmTile.Dimensions.Of(form, grid, group, input, output);
             // [taps, depth, columns], filled up with zeros: the kernel reads whole tiles.
             var packed = new float[(long)grid.Taps.Length * depth * columns];
             var groupWeight = form.WeightOf(group, weight);

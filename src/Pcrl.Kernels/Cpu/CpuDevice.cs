@@ -62,11 +62,12 @@ internal sealed class CpuDevice : Device
     private protected override Layer Create(Operator op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias) => op switch
     {
         Conv2d conv when CpuWinograd.Fits(this, conv, conv.OutputShape(input)) => new CpuWinograd(this, conv, input, weight, bias),
+        Conv2d conv when CpuSpread.Fits(conv) => new CpuSpread(this, conv, input, weight, bias),
         Conv2d conv => CpuConvolution.Create(this, conv, input, weight, bias),
         ConvTranspose2d conv => CpuConvolution.Create(this, conv, input, weight, bias),
         Linear linear => CpuConvolution.Create(this, linear, input, weight, bias),
-        MaxPool2d pool => new CpuMaxPool2d(this, pool, input),
-        AdaptiveAvgPool2d pool => new CpuAdaptiveAvgPool2d(this, pool, input),
+        MaxPool2d pool => new CpuPooling(this, pool, input),
+        AdaptiveAvgPool2d pool => new CpuPooling(this, pool, input),
         _ => throw new NotSupportedException($"the CPU does not know {op}"),
     };
 

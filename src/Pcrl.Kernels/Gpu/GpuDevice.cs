@@ -111,9 +111,18 @@ internal sealed class GpuDevice : Device
 
     /// <summary>The tile for a product on the tensor cores.</summary>
     /// <exception cref="NotSupportedException">There are none.</exception>
-    public TensorTile ChooseTile(long rows, int columns, bool wholeChunks) => Accelerator is CudaAccelerator cuda
-        ? TensorTile.Choose(rows, columns, wholeChunks, cuda.NumMultiprocessors, CudaAPI.CurrentAPI.GetDeviceAttribute(SharedBytesOfABlock, cuda.DeviceId))
+    public TensorTile ChooseTile(long rows, int columns, int steps, bool wholeChunks) => Accelerator is CudaAccelerator cuda
+        ? TensorTile.Choose(rows, columns, steps, wholeChunks, cuda.NumMultiprocessors, BlockSharedBytes(cuda), IsHopper(cuda))
         : throw new NotSupportedException($"{Accelerator.Name} has no tensor cores");
+
+    /// <summary>Whether the card can run a tile at all; the benchmark runs those too that <see cref="ChooseTile"/> leaves.</summary>
+    internal bool HasTile(TensorTile tile) =>
+        Accelerator is CudaAccelerator cuda && tile.SharedBytes <= BlockSharedBytes(cuda) && (IsHopper(cuda) || !tile.Warpgroups);
+
+    private static int BlockSharedBytes(CudaAccelerator cuda) => CudaAPI.CurrentAPI.GetDeviceAttribute(SharedBytesOfABlock, cuda.DeviceId);
+
+    /// <summary>wgmma is Hopper's alone: later generations do not run it either.</summary>
+    private static bool IsHopper(CudaAccelerator cuda) => cuda.Architecture is { Major: 9, Minor: 0 };
 
     /// <summary>The tensor-core kernel of a tile, compiled by the driver when it is first asked for.</summary>
     public CudaModule Module(TensorTile tile, bool wholeChunks, bool wholeStores)
@@ -151,7 +160,8 @@ internal sealed class GpuDevice : Device
     {
         MaxPool2d pool => GpuPooling.Create(this, pool, input),
         AdaptiveAvgPool2d pool => GpuPooling.Create(this, pool, input),
-        _ when ConvolutionForm.Of(op, input) is { } form => Precision == Precision.Fp32
+        _ when ConvolutionForm.Of(op, input) is { } form => GpuPointwise.Takes(form) ? new GpuPointwise(this, op, input, form, weight, bias)
+            : Precision == Precision.Fp32
             ? new GpuConvolution(this, op, input, form, weight, bias)
             : new TensorConvolution(this, op, input, form, weight, bias),
         _ => throw new NotSupportedException($"the GPU does not know {op}"),

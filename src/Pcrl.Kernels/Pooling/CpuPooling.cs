@@ -1,23 +1,39 @@
-using System.Numerics;
-using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 using Pcrl.Kernels.Cpu;
 
 namespace Pcrl.Kernels.Pooling;
 
-/// <summary>Pooling on the CPU: an output row per part, all channels of a pixel at once.</summary>
-internal abstract unsafe class CpuPooling : Layer
+/// <summary>Pooling on the CPU: an output row per part, some channels of a pixel at once, their maximum or sum in a register.</summary>
+internal sealed unsafe class CpuPooling : Layer
 {
     private readonly CpuDevice _device;
+    private readonly (int First, int End)[] _rows; // input rows of each output row
+    private readonly (int First, int End)[] _columns;
+    private readonly bool _maximum; // else the mean
     private readonly Action<int, int> _work;
     private float* _input;
     private float* _output;
 
-    protected CpuPooling(CpuDevice device, Operator op, Shape input)
+    public CpuPooling(CpuDevice device, MaxPool2d op, Shape input)
+        : this(device, op, input, y => MaxPool2d.Window(y, op.Kernel.H, op.Stride.H, op.Padding.H, input.H),
+            x => MaxPool2d.Window(x, op.Kernel.W, op.Stride.W, op.Padding.W, input.W), maximum: true)
+    {
+    }
+
+    public CpuPooling(CpuDevice device, AdaptiveAvgPool2d op, Shape input)
+        : this(device, op, input, y => AdaptiveAvgPool2d.Cell(y, op.Grid.H, input.H), x => AdaptiveAvgPool2d.Cell(x, op.Grid.W, input.W), maximum: false)
+    {
+    }
+
+    private CpuPooling(CpuDevice device, Operator op, Shape input, Func<int, (int, int)> rows, Func<int, (int, int)> columns, bool maximum)
         : base(device, op, input)
     {
         _device = device;
-        _work = Work;
+        _rows = [.. Enumerable.Range(0, Output.H).Select(rows)];
+        _columns = [.. Enumerable.Range(0, Output.W).Select(columns)];
+        _maximum = maximum;
+        _work = device.VectorBits == 512 ? Row<Vector512<float>, Floats512> : Row<Vector256<float>, Floats256>;
     }
 
     public override void Dispose()
@@ -31,75 +47,43 @@ internal abstract unsafe class CpuPooling : Layer
         _device.Team.Run(Output.N * Output.H, _work);
     }
 
-    /// <summary>Pools pixels [top, bottom) × [left, right) of an image into one output pixel.</summary>
-    protected abstract void Pool(float* image, int top, int bottom, int left, int right, Span<float> pixel);
-
-    /// <summary>Input rows of an output row.</summary>
-    protected abstract (int First, int End) Rows(int y);
-
-    /// <summary>Input columns of an output column.</summary>
-    protected abstract (int First, int End) Columns(int x);
-
-    protected float* Pixel(float* image, int y, int x) => image + ((long)y * Input.W + x) * Input.C;
-
+    /// <summary>One row of an output image.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Work(int part, int worker)
+    private void Row<V, T>(int part, int worker)
+        where V : struct
+        where T : IFloatVector<V>
     {
-        int n = part / Output.H, y = part % Output.H;
-        var (top, bottom) = Rows(y);
-        float* image = _input + n * Input.ImageCount;
-        for (int x = 0; x < Output.W; x++)
+        var (n, y) = Math.DivRem(part, Output.H);
+        var (top, bottom) = _rows[y];
+        int channels = Output.C;
+        float* image = _input + n * Input.ImageCount, pixel = _output + (long)part * Output.W * channels;
+        foreach (var (left, right) in _columns)
         {
-            var (left, right) = Columns(x);
-            Pool(image, top, bottom, left, right, new Span<float>(_output + ((long)part * Output.W + x) * Output.C, Output.C));
+            float start = _maximum ? float.NegativeInfinity : 0, scale = _maximum ? 1 : 1f / ((bottom - top) * (right - left));
+            int channel = 0;
+            for (; channel <= channels - T.Lanes; channel += T.Lanes)
+            {
+                V result = T.All(start);
+                for (int i = top; i < bottom; i++)
+                {
+                    float* from = image + ((long)i * Input.W + left) * channels + channel;
+                    for (int j = left; j < right; j++, from += channels)
+                        result = _maximum ? T.Max(result, T.Load(from)) : T.Add(result, T.Load(from));
+                }
+                T.Store(T.Multiply(result, T.All(scale)), pixel + channel);
+            }
+            for (; channel < channels; channel++)
+            {
+                float result = start;
+                for (int i = top; i < bottom; i++)
+                    for (int j = left; j < right; j++)
+                    {
+                        float value = image[((long)i * Input.W + j) * channels + channel];
+                        result = _maximum ? MathF.Max(result, value) : result + value;
+                    }
+                pixel[channel] = result * scale;
+            }
+            pixel += channels;
         }
-    }
-}
-
-/// <inheritdoc cref="MaxPool2d"/>
-internal sealed unsafe class CpuMaxPool2d(CpuDevice device, MaxPool2d op, Shape input) : CpuPooling(device, op, input)
-{
-    protected override (int First, int End) Rows(int y) => MaxPool2d.Window(y, op.Kernel.H, op.Stride.H, op.Padding.H, Input.H);
-
-    protected override (int First, int End) Columns(int x) => MaxPool2d.Window(x, op.Kernel.W, op.Stride.W, op.Padding.W, Input.W);
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    protected override void Pool(float* image, int top, int bottom, int left, int right, Span<float> pixel)
-    {
-        // Channels outside: a pixel is a short run, and the best so far stays in a register.
-        int channel = 0;
-        for (; channel <= pixel.Length - Vector<float>.Count; channel += Vector<float>.Count)
-        {
-            var best = new Vector<float>(float.NegativeInfinity);
-            for (int y = top; y < bottom; y++)
-                for (int x = left; x < right; x++)
-                    best = Vector.Max(best, Vector.Load(Pixel(image, y, x) + channel));
-            best.CopyTo(pixel[channel..]);
-        }
-        for (; channel < pixel.Length; channel++)
-        {
-            float best = float.NegativeInfinity;
-            for (int y = top; y < bottom; y++)
-                for (int x = left; x < right; x++)
-                    best = MathF.Max(best, Pixel(image, y, x)[channel]);
-            pixel[channel] = best;
-        }
-    }
-}
-
-/// <inheritdoc cref="AdaptiveAvgPool2d"/>
-internal sealed unsafe class CpuAdaptiveAvgPool2d(CpuDevice device, AdaptiveAvgPool2d op, Shape input) : CpuPooling(device, op, input)
-{
-    protected override (int First, int End) Rows(int y) => AdaptiveAvgPool2d.Cell(y, op.Grid.H, Input.H);
-
-    protected override (int First, int End) Columns(int x) => AdaptiveAvgPool2d.Cell(x, op.Grid.W, Input.W);
-
-    protected override void Pool(float* image, int top, int bottom, int left, int right, Span<float> pixel)
-    {
-        pixel.Clear();
-        for (int y = top; y < bottom; y++)
-            for (int x = left; x < right; x++)
-                TensorPrimitives.Add(pixel, new ReadOnlySpan<float>(Pixel(image, y, x), Input.C), pixel);
-        TensorPrimitives.Divide(pixel, (bottom - top) * (right - left), pixel);
     }
 }

@@ -9,16 +9,37 @@ namespace Pcrl.Kernels.TensorCores;
 internal sealed class TensorConvolution : Layer
 {
     private readonly List<Launch> _launches = [];
+    private readonly MemoryBuffer1D<ushort, Stride1D.Dense>? _blocks; // the input as PixelBlocks lays it out
+    private readonly Action<GpuTensor>? _toBlocks;
 
-    public TensorConvolution(GpuDevice device, Operator op, Shape input, ConvolutionForm form, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
+    /// <param name="device">A CUDA card of compute capability 8.0 or later.</param>
+    /// <param name="op">The operator.</param>
+    /// <param name="input">Shape of every input.</param>
+    /// <param name="form">Of the operator.</param>
+    /// <param name="weight">In PyTorch's order.</param>
+    /// <param name="bias">One per output channel, or empty.</param>
+    /// <param name="tile">The benchmark's choice; null for the device's own.</param>
+    public TensorConvolution(GpuDevice device, Operator op, Shape input, ConvolutionForm form, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias, TensorTile? tile = null)
         : base(device, op, input)
     {
         try
         {
+            if (PixelBlocks.Of(op, input, weight) is { } found)
+            {
+                var blocks = found.Blocks;
+                form = blocks.Form;
+                weight = found.Weight;
+                var memory = _blocks = device.Allocate<ushort>(blocks.Shape.Count);
+                var kernel = device.Accelerator.LoadAutoGroupedStreamKernel<Index1D, ArrayView<ushort>, ArrayView<ushort>, int, int, int, int>(PixelBlocks.Kernel);
+                int channels = input.C;
+                _toBlocks = x => kernel(blocks.Lines, x.Halves, memory.View, channels, blocks.Stride, blocks.Shape.W, blocks.Shape.C);
+                input = blocks.Shape;
+            }
             foreach (var (grid, group) in form.Parts)
             {
-                var tile = device.ChooseTile((long)input.N * grid.Extent.H * grid.Extent.W, form.Order.Columns, TensorProduct.HasWholeChunks(form, input));
-                _launches.Add(new Launch(device, TensorProduct.Plan(tile, form, grid, group, Input, Output, weight, bias)));
+                var chosen = tile ?? device.ChooseTile((long)input.N * grid.Extent.H * grid.Extent.W, form.Order.Columns, TensorProduct.Steps(form, grid),
+                    TensorProduct.HasWholeChunks(form, input));
+                _launches.Add(new Launch(device, TensorProduct.Plan(chosen, form, grid, group, input, Output, weight, bias)));
             }
         }
         catch
@@ -28,11 +49,16 @@ internal sealed class TensorConvolution : Layer
         }
     }
 
-    public override void Dispose() => _launches.ForEach(l => l.Dispose());
+    public override void Dispose()
+    {
+        _launches.ForEach(l => l.Dispose());
+        _blocks?.Dispose();
+    }
 
     private protected override void Execute(Tensor input, Tensor output, Tensor? residual)
     {
-        nint x = Address(input), y = Address(output), added = residual is null ? 0 : Address(residual);
+        _toBlocks?.Invoke((GpuTensor)input);
+        nint x = _blocks?.NativePtr ?? Address(input), y = Address(output), added = residual is null ? 0 : Address(residual);
         foreach (var launch in _launches)
             launch.Run(x, y, added);
     }

@@ -1,9 +1,9 @@
 namespace Pcrl.Kernels.TensorCores;
 
 /// <summary>
-/// Writes the tensor-core kernel as PTX, for cards of compute capability 8.0 and later: the matrix product of gathered input rows [M, K] with
-/// weights [K, N] in bfloat16, summed in fp32 by <c>mma.sync.m16n8k16</c>, then bias, residual and ReLU. <c>cp.async</c> fills a ring of stages;
-/// a step waits for its own stage only.
+/// Writes the tensor-core kernel as PTX: the matrix product of gathered input rows [M, K] with weights [K, N] in bfloat16, summed in fp32, then
+/// bias, residual and ReLU. <c>cp.async</c> fills a ring of stages; a step waits for its own stage only. The products are done by
+/// <c>mma.sync.m16n8k16</c> from compute capability 8.0 on, or by <c>wgmma</c>, which only Hopper (9.0) has, for tiles that say so.
 /// </summary>
 /// <param name="tile">Sizes.</param>
 /// <param name="wholeChunks">Input channels come in eights: a chunk of a row is one copy. Else every value is looked up by itself.</param>
@@ -15,9 +15,12 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
 
     private const int LineBytes = TensorTile.LineBytes;
 
-    private int RowProducts => tile.WarpRows / 16;
+    /// <summary>Rows from one product of a warp to the next: a warpgroup's four warps take 16 of 64 each.</summary>
+    private int RowStep => tile.Warpgroups ? 64 : 16;
 
-    private int ColumnProducts => tile.WarpColumns / 8;
+    private int RowProducts => tile.PartRows / RowStep;
+
+    private int ColumnProducts => tile.PartColumns / 8;
 
     private int RowBytes => tile.Rows * LineBytes;
 
@@ -32,17 +35,24 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
             ChunkRows();
         else
             ValueRow();
-        FragmentAddresses();
-        Loop();
+        Sums();
+        if (tile.Warpgroups)
+            WarpgroupLoop();
+        else
+            WarpLoop();
+        BeforeResults();
+        if (tile.Warpgroups)
+            Emit("wgmma.wait_group.sync.aligned 0;");
         Results();
         Emit("ret;");
         return $$"""
-            .version 7.0
-            .target sm_80
+            .version {{(tile.Warpgroups ? "8.0" : "7.0")}}
+            .target {{(tile.Warpgroups ? "sm_90a" : "sm_80")}}
             .address_size 64
-            .extern .shared .align 128 .b8 ring[];
+            .extern .shared .align 1024 .b8 ring[];
             .visible .entry {{Name}}(.param .align 8 .b8 a[{{TensorArguments.Size}}])
             .maxntid {{tile.Threads}}, 1, 1
+            .minnctapersm {{(wholeChunks ? tile.BlocksTogether : 1)}}
             {
             {{Body()}}
             }
@@ -53,7 +63,7 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
 
     private string _input = "", _output = "", _residual = "", _table = "", _weight = "", _bias = "", _floor = "";
     private string _rows = "", _steps = "", _columns = "";
-    private string _lane = "", _warpRow = "", _warpColumn = "", _thread = "", _firstRow = "", _columnTile = "", _ring = "";
+    private string _lane = "", _partRow = "", _partColumn = "", _warpRow = "", _thread = "", _firstRow = "", _columnTile = "", _ring = "";
 
     private void Arguments()
     {
@@ -79,9 +89,11 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
         string rowTile = Int("div.u32", block, columnTiles);
         _columnTile = Int("rem.u32", block, columnTiles);
         _firstRow = Int("mul.lo.u32", rowTile, $"{tile.Rows}");
-        int across = tile.Columns / tile.WarpColumns;
-        _warpRow = Int("mul.lo.u32", Int("div.u32", warp, $"{across}"), $"{tile.WarpRows}");
-        _warpColumn = Int("mul.lo.u32", Int("rem.u32", warp, $"{across}"), $"{tile.WarpColumns}");
+        int across = tile.Columns / tile.PartColumns;
+        string part = tile.Warpgroups ? Int("shr.u32", warp, "2") : warp;
+        _partRow = Int("mul.lo.u32", Int("div.u32", part, $"{across}"), $"{tile.PartRows}");
+        _partColumn = Int("mul.lo.u32", Int("rem.u32", part, $"{across}"), $"{tile.PartColumns}");
+        _warpRow = tile.Warpgroups ? Int("mad.lo.u32", Int("and.b32", warp, "3"), "16", _partRow) : _partRow;
         _ring = Int("mov.u32", "ring");
     }
 
@@ -118,7 +130,7 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
     // ---- reading the input and the weights into a stage ----
 
     private (string Y, string X, string Address)[] _places = [];
-    private string _tableAt = "", _target = "", _weightAt = "", _inputH = "", _inputW = "";
+    private string _lastWeights = "", _tableAt = "", _target = "", _weightAt = "", _inputH = "", _inputW = "";
     private readonly string[] _entry = new string[3];
 
     /// <summary>A thread copies one chunk of several rows; the rows lie a multiple of eight apart, so that it writes to the same place of each line.</summary>
@@ -154,6 +166,8 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
         string panel = Int("mul.lo.u32", _columnTile, _steps), panelStart = New("b64");
         Emit($"mad.wide.u32 {panelStart}, {panel}, {tile.Columns * LineBytes}, {_weight};");
         Emit($"mad.wide.u32 {_weightAt}, {_thread}, 16, {panelStart};");
+        _lastWeights = New("p");
+        Emit($"setp.lt.u32 {_lastWeights}, {_thread}, {tile.Columns * TensorTile.Chunk % tile.Threads};");
         for (int i = 0; i < _entry.Length; i++)
             _entry[i] = New("b32");
         if (wholeChunks)
@@ -197,8 +211,9 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
             GatherValues(target);
         }
         string weights = Int("add.u32", Int("mad.lo.u32", _thread, "16", _ring), stage);
-        for (int i = 0; i < tile.Columns * LineBytes / 16 / tile.Threads; i++)
-            Emit($"cp.async.cg.shared.global [{weights}+{RowBytes + i * tile.Threads * 16}], [{_weightAt}+{i * tile.Threads * 16}], 16;");
+        int chunks = tile.Columns * TensorTile.Chunk; // of which the threads take one each in turn
+        for (int first = 0; first < chunks; first += tile.Threads)
+            Emit($"{(first + tile.Threads > chunks ? $"@{_lastWeights} " : "")}cp.async.cg.shared.global [{weights}+{RowBytes + first * 16}], [{_weightAt}+{first * 16}], 16;");
         Emit($"add.s64 {_weightAt}, {_weightAt}, {tile.Columns * LineBytes};");
     }
 
@@ -225,54 +240,39 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
         Emit($"add.s64 {_tableAt}, {_tableAt}, {TensorTile.Depth * TensorArguments.EntryBytes};");
     }
 
-    // ---- the products ----
+    // ---- the loop ----
 
-    private string _rowFragments = "", _columnFragments = "", _rowChunk = "", _columnChunk = "";
     private string[] _sums = [];
 
-    /// <summary>
-    /// <c>ldmatrix</c> takes from lane l the address of line l % 8 of its part l / 8. Of 16 rows × 16 values the parts are upper left, lower left,
-    /// upper right, lower right, as <c>mma</c> wants them; of 16 columns of weights upper left, upper right, lower left, lower right.
-    /// </summary>
-    private void FragmentAddresses()
+    /// <summary>Runs over the steps.</summary>
+    /// <param name="ahead">Steps whose copies are on their way when one begins.</param>
+    /// <param name="step">
+    /// Writes what a step does, given the stage to read and what starts the copies of the step that is <paramref name="ahead"/> of it; before that
+    /// it waits until everyone's copies of its own stage are there and everyone has read the stage that is filled.
+    /// </param>
+    private void Loop(int ahead, Action<string, Action> step)
     {
-        string line = Int("and.b32", _lane, "7"), part = Int("shr.u32", _lane, "3"), low = Int("and.b32", part, "1"), high = Int("shr.u32", part, "1");
-        string row = Int("mad.lo.u32", low, "8", line), column = Int("mad.lo.u32", high, "8", line);
-        _rowFragments = Int("mad.lo.u32", Int("add.u32", row, _warpRow), $"{LineBytes}", _ring);
-        _columnFragments = Int("mad.lo.u32", Int("add.u32", column, _warpColumn), $"{LineBytes}", _ring);
-        _rowChunk = Int("shl.b32", Int("xor.b32", high, line), "4");
-        _columnChunk = Int("shl.b32", Int("xor.b32", low, line), "4");
-        _sums = [.. Enumerable.Range(0, RowProducts * ColumnProducts * 4).Select(_ => New("f32"))];
-        foreach (string sum in _sums)
-            Emit($"mov.f32 {sum}, 0f00000000;");
-    }
-
-    private void Loop()
-    {
-        string reading = Int("mov.u32", "0"), writing = Int("mov.u32", "0"), step = Int("mov.u32", "0"), ahead = Int("mov.u32", "0");
+        string reading = Int("mov.u32", "0"), writing = Int("mov.u32", "0"), done = Int("mov.u32", "0"), filled = Int("mov.u32", "0");
         string more = New("p"), end = New("p"), wrap = New("p");
-        for (int stage = 0; stage < tile.Stages - 1; stage++)
+        for (int stage = 0; stage < ahead; stage++)
             Fill($"FILLED{stage}");
         Label("STEP");
-        Emit($"setp.ge.u32 {end}, {step}, {_steps};");
+        Emit($"setp.ge.u32 {end}, {done}, {_steps};");
         Emit($"@{end} bra DONE;");
-        Emit($"cp.async.wait_group {tile.Stages - 2};");
-        Emit("bar.sync 0;"); // everyone's copies of this step are there, and the stage that is filled next has been read by everyone
-        Fill("AHEAD");
-        Multiply(reading);
-        Emit($"add.u32 {step}, {step}, 1;");
+        step(reading, () => Fill("AHEAD"));
+        Emit($"add.u32 {done}, {done}, 1;");
         Turn(reading);
         Emit("bra STEP;");
         Label("DONE");
 
         void Fill(string label)
         {
-            Emit($"setp.ge.u32 {more}, {ahead}, {_steps};");
+            Emit($"setp.ge.u32 {more}, {filled}, {_steps};");
             Emit($"@{more} bra {label};");
             ReadStep(writing);
             Label(label);
             Emit("cp.async.commit_group;"); // also an empty one, so that the count of groups is that of steps
-            Emit($"add.u32 {ahead}, {ahead}, 1;");
+            Emit($"add.u32 {filled}, {filled}, 1;");
             Turn(writing);
         }
 
@@ -281,32 +281,6 @@ internal sealed partial class TensorKernel(TensorTile tile, bool wholeChunks, bo
             Emit($"add.u32 {offset}, {offset}, {tile.StageBytes};");
             Emit($"setp.ge.u32 {wrap}, {offset}, {tile.SharedBytes};");
             Emit($"selp.b32 {offset}, 0, {offset}, {wrap};");
-        }
-    }
-
-    private void Multiply(string stage)
-    {
-        string rows = Int("add.u32", _rowFragments, stage), columns = Int("add.u32", _columnFragments, stage);
-        for (int k = 0; k < TensorTile.Depth / 16; k++)
-        {
-            string rowAddress = Int("add.u32", rows, Int("xor.b32", _rowChunk, $"{k * 32}"));
-            string columnAddress = Int("add.u32", columns, Int("xor.b32", _columnChunk, $"{k * 32}"));
-            string[][] a = [.. Enumerable.Range(0, RowProducts).Select(i => LoadMatrices($"{rowAddress}+{i * 16 * LineBytes}"))];
-            string[][] b = [.. Enumerable.Range(0, ColumnProducts / 2).Select(j => LoadMatrices($"{columnAddress}+{RowBytes + j * 16 * LineBytes}"))];
-            for (int i = 0; i < RowProducts; i++)
-                for (int j = 0; j < ColumnProducts; j++)
-                {
-                    string sum = string.Join(", ", _sums.AsSpan((i * ColumnProducts + j) * 4, 4).ToArray());
-                    string weights = string.Join(", ", b[j / 2].AsSpan(j % 2 * 2, 2).ToArray());
-                    Emit($"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {{{sum}}}, {{{string.Join(", ", a[i])}}}, {{{weights}}}, {{{sum}}};");
-                }
-        }
-
-        string[] LoadMatrices(string address)
-        {
-            string[] parts = [New("b32"), New("b32"), New("b32"), New("b32")];
-            Emit($"ldmatrix.sync.aligned.m8n8.x4.shared.b16 {{{string.Join(", ", parts)}}}, [{address}];");
-            return parts;
         }
     }
 

@@ -37,13 +37,16 @@ internal sealed class TensorProduct
     /// <summary>Whether the input channels of every group come in chunks.</summary>
     public static bool HasWholeChunks(ConvolutionForm form, Shape input) => form.Order.Depth % TensorTile.Chunk == 0 && input.C % TensorTile.Chunk == 0;
 
+    /// <summary>Steps of <see cref="TensorTile.Depth"/> products.</summary>
+    public static int Steps(ConvolutionForm form, TapGrid grid) => Tiles(checked(grid.Taps.Length * form.Order.Depth), TensorTile.Depth);
+
     /// <summary>Plans one grid and group of a convolution.</summary>
     /// <exception cref="OverflowException">The images are too large for 32-bit offsets.</exception>
     public static TensorProduct Plan(TensorTile tile, ConvolutionForm form, TapGrid grid, int group, Shape input, Shape output,
         ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
     {
         var order = form.Order;
-        int depth = order.Depth, products = checked(grid.Taps.Length * depth), steps = Tiles(products, TensorTile.Depth);
+        int depth = order.Depth, steps = Steps(form, grid);
         int rows = checked(input.N * grid.Extent.H * grid.Extent.W), columnTiles = Tiles(order.Columns, tile.Columns);
         var (pixels, width) = (TensorArguments.Division(grid.Extent.H * grid.Extent.W), TensorArguments.Division(grid.Extent.W));
         bool wholeChunks = HasWholeChunks(form, input);

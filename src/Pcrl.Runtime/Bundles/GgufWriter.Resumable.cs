@@ -35,7 +35,7 @@ public sealed partial class GgufWriter
         bool isOurs = false;
         try
         {
-            using (var stream = new FileStream(partial, FileMode.OpenOrCreate, FileAccess.Write, FileShare.None, bufferSize: 0))
+            using (var stream = new SequentialFile(partial))
             {
                 isOurs = true; // another process that writes the same file would have it locked
                 WriteFrom(stream, progressPath, inputs, progress, betweenCheckpoints ?? TimeSpan.FromSeconds(10), cancellation);
@@ -58,7 +58,7 @@ public sealed partial class GgufWriter
         }
     }
 
-    private void WriteFrom(FileStream stream, string progressPath, string? inputs, Action<long, long>? progress, TimeSpan betweenCheckpoints,
+    private void WriteFrom(SequentialFile stream, string progressPath, string? inputs, Action<long, long>? progress, TimeSpan betweenCheckpoints,
         CancellationToken cancellation)
     {
         using var header = new MemoryStream();
@@ -70,9 +70,8 @@ public sealed partial class GgufWriter
         long done = fingerprint is null ? 0 : ReadProgress(progressPath, fingerprint);
         if (done < header.Length || done > stream.Length)
             done = 0;
-        stream.SetLength(done);
-        RequireSpace(stream.Name, total - done);
-        stream.Position = done;
+        stream.GoOnAt(done);
+        RequireSpace(progressPath, total - done);
         if (done == 0)
             header.WriteTo(stream);
         progress?.Invoke(stream.Position, total);
@@ -88,12 +87,12 @@ public sealed partial class GgufWriter
             progress?.Invoke(stream.Position, total);
             if (fingerprint is not null && sinceCheckpoint.Elapsed >= betweenCheckpoints)
             {
-                stream.Flush(flushToDisk: true);
+                stream.Flush();
                 File.WriteAllText(progressPath, $"{fingerprint} {stream.Position}\n"); // torn, it matches no fingerprint or no length
                 sinceCheckpoint.Restart();
             }
         }
-        stream.Flush(flushToDisk: true);
+        stream.Flush();
     }
 
     private static long ReadProgress(string path, string fingerprint)

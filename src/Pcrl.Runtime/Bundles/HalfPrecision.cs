@@ -56,13 +56,24 @@ public static class HalfPrecision
             values[i] = BitConverter.UInt32BitsToSingle((uint)halves[i] << 16);
     }
 
+    /// <summary>The upper halves, rounded to nearest even, as numbers below 65536; NaN stays NaN even if its payload sits in the lost bits.</summary>
+    private static Vector256<uint> Upper(Vector256<float> values)
+    {
+        var bits = values.AsUInt32();
+        var upper = bits >> 16;
+        return Vector256.ConditionalSelect(Vector256.IsNaN(values).AsUInt32(), upper | Vector256.Create(0x40u), (bits + Vector256.Create(0x7FFFu) + (upper & Vector256<uint>.One)) >> 16);
+    }
+
     private static void NarrowBFloat16(ReadOnlySpan<float> values, Span<ushort> rounded)
     {
-        for (int i = 0; i < values.Length; i++)
+        int i = 0;
+        for (; i <= values.Length - Vector256<ushort>.Count; i += Vector256<ushort>.Count)
+            Vector256.Narrow(Upper(Vector256.Create(values[i..])), Upper(Vector256.Create(values[(i + Vector256<float>.Count)..]))).CopyTo(rounded[i..]);
+        for (; i < values.Length; i++)
         {
             uint bits = BitConverter.SingleToUInt32Bits(values[i]);
             rounded[i] = float.IsNaN(values[i])
-                ? (ushort)((bits >> 16) | 0x40) // stay NaN even if the payload sits in the lost bits
+                ? (ushort)((bits >> 16) | 0x40)
                 : (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
         }
     }

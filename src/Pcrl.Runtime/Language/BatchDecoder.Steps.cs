@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 using Pcrl.Runtime.Language.Native;
 
 namespace Pcrl.Runtime.Language;
@@ -114,11 +115,10 @@ public sealed partial class BatchDecoder
             if (_batch.Count == 0)
                 return;
             _context.Decode(_rows.Batch);
-            int tokens = 0;
             foreach (var part in _batch)
-                tokens += Read(part);
+                Read(part);
             if (_batch.TrueForAll(part => part.Unread == 1))
-                _policy.Measured(_rows.Count, clock.Elapsed.TotalSeconds, tokens);
+                _policy.Measured(_rows.Count, clock.Elapsed.TotalSeconds);
             if (_suspects.TryPeek(out var suspect) && suspect.Tokens.Count > 0)
                 _running.Add(_suspects.Dequeue()); // it was not this one
         }
@@ -144,15 +144,17 @@ public sealed partial class BatchDecoder
         }
     }
 
-    /// <summary>Fills the batch: first the texts that are being written, then, as far as there is room, prompts.</summary>
+    /// <summary>Fills the batch: first the texts that are being written, each with as much of its draft as is worth its time, then, as far as there is room, prompts.</summary>
     private void Compose()
     {
         _rows.Clear();
         IEnumerable<Sequence> texts = _suspects.TryPeek(out var suspect) ? [suspect] : _running;
-        foreach (var sequence in texts.OrderBy(text => text.Tokens.Count == 0))
+        Sequence[] inOrder = [.. texts.OrderBy(text => text.Tokens.Count == 0)];
+        double least = LeastChance(inOrder);
+        foreach (var sequence in inOrder)
         {
             int width = _model.Width, prompt = sequence.Prompt.Length / width;
-            int end = HeadLength + prompt + sequence.Tokens.Count, unread = Math.Min(end - sequence.Position, _rows.Capacity - _rows.Count);
+            int end = sequence.End(HeadLength, width), unread = Math.Min(end - sequence.Position, _rows.Capacity - _rows.Count);
             if (unread == 0)
                 break;
             bool isRead = sequence.Position + unread == end;
@@ -166,32 +168,48 @@ public sealed partial class BatchDecoder
                     _model.Embed(sequence.Tokens[at - prompt], row);
             }
             int first = _rows.Count - 1, drafted = 0;
-            if (isRead && sequence.Tokens.Count > 0 && Draft(sequence) is { } draft)
+            if (isRead && sequence.Tokens.Count > 0 && sequence.Draft is { } draft)
             {
-                draft.Extend(Math.Min(MostDrafted, Math.Min(_model.ContextLength - end, _rows.Capacity - _rows.Count)));
-                for (; drafted < draft.Count; drafted++)
+                for (; drafted < draft.Count && draft.Chance(drafted) >= least && _rows.Count < _rows.Capacity; drafted++)
                     _model.Embed(draft[drafted], _rows.Add(sequence.Slot, end + drafted, output: true));
+                draft.Cut(drafted);
             }
             sequence.Step(drafted);
             _batch.Add(new Part(sequence, unread, isRead, first, drafted));
         }
     }
 
-    /// <summary>The draft of a text, if there is speculation and the phrases are at hand by now.</summary>
-    private Draft? Draft(Sequence sequence) => _phrases is { IsCompletedSuccessfully: true }
-        ? sequence.Draft ??= new Draft(_phrases.Result, _policy, sequence.Sampler, sequence.Tokens)
-        : null;
+    /// <summary>Drafts for the texts that are being written; the chance from which on a drafted token is worth its row.</summary>
+    private double LeastChance(Sequence[] texts)
+    {
+        if (_phrases is not { IsCompletedSuccessfully: true })
+            return 1;
+        _chances.Clear();
+        int rows = 0;
+        foreach (var sequence in texts.Where(text => text.Tokens.Count > 0))
+        {
+            var draft = sequence.Draft ??= new Draft(_phrases.Result, _policy, sequence.Sampler, sequence.Tokens);
+            draft.Extend(Math.Min(_mostDrafted, _model.ContextLength - sequence.End(HeadLength, _model.Width)));
+            for (int i = 0; i < draft.Count; i++)
+                _chances.Add(draft.Chance(i));
+            rows++;
+        }
+        if (_options.WholeDrafts)
+            return 0;
+        _chances.Sort((a, b) => b.CompareTo(a));
+        int worth = rows > 0 ? _policy.Worth(CollectionsMarshal.AsSpan(_chances), rows, rows) : 0;
+        return worth > 0 ? _chances[worth - 1] : double.PositiveInfinity;
+    }
 
-    /// <summary>Draws from the logits of a text as long as its draft holds; returns the number of tokens.</summary>
-    private int Read(Part part)
+    /// <summary>Draws from the logits of a text as long as its draft holds.</summary>
+    private void Read(Part part)
     {
         var sequence = part.Sequence;
         sequence.Position += part.Unread;
-        int tokens = 0, accepted = 0;
+        int accepted = 0;
         while (part.IsRead)
         {
             int token = sequence.Sampler.Next(_context.Logits(part.FirstOutput + accepted, _model.Config.VocabSize), sequence.Tokens.Count);
-            tokens++;
             sequence.Write(token, _model.EndsText(token), isFull: sequence.Position + accepted == _model.ContextLength);
             if (sequence.IsDone || sequence.Draft is null || !sequence.Draft.Verify(token, accepted) || ++accepted > part.Drafted)
                 break;
@@ -199,7 +217,6 @@ public sealed partial class BatchDecoder
         sequence.Position += accepted;
         if (accepted < part.Drafted)
             LlamaNative.Forget(Memory, sequence.Slot, sequence.Position, -1);
-        return tokens;
     }
 
     /// <summary>

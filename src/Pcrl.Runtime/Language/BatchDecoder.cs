@@ -16,6 +16,15 @@ public sealed record DecodingOptions
 
     /// <summary>Findings from which the drafts are made; without any a text can only repeat itself.</summary>
     public IReadOnlyList<string> Phrases { get; init; } = [];
+
+    /// <summary>
+    /// Longest draft; null for what llama.cpp's kernels take at once: six rows on the CPU, eight on a GPU. How much of it goes into a batch is learnt from what
+    /// batches take (<see cref="DraftPolicy"/>).
+    /// </summary>
+    internal int? MostDrafted { get; init; }
+
+    /// <summary>Puts whole drafts into the batch, whatever they cost: to measure how many of them are accepted.</summary>
+    internal bool WholeDrafts { get; init; }
 }
 
 /// <summary>
@@ -29,13 +38,7 @@ public sealed partial class BatchDecoder : IDisposable
     /// <summary>Most texts at a time.</summary>
     public const int MostSequences = 30;
 
-    /// <summary>
-    /// Longest draft. llama.cpp computes rows by fours and builds its graph anew whenever a batch has another width, so batches of mostly four rows were faster
-    /// than longer drafts of changing length (docs/decoding.md).
-    /// </summary>
-    internal const int MostDrafted = 3;
-
-    private const int MostRows = 512; // llama.cpp's own physical batch; 30 texts with full drafts are 120
+    private const int MostRows = 512; // llama.cpp's own physical batch; 30 texts with full drafts are at most 240
 
     private readonly LanguageModel _model;
     private readonly DecodingOptions _options;
@@ -46,8 +49,10 @@ public sealed partial class BatchDecoder : IDisposable
     private readonly List<Sequence> _running = [];
     private readonly Queue<Sequence> _suspects = new();
     private readonly List<Part> _batch = [];
+    private readonly List<double> _chances = [];
     private readonly Task<PhraseModel>? _phrases;
     private readonly DraftPolicy _policy = new();
+    private readonly int _mostDrafted;
     private readonly CancellationTokenSource _closing = new();
     private readonly Lock _flight = new();
     private readonly Thread _thread;
@@ -63,13 +68,14 @@ public sealed partial class BatchDecoder : IDisposable
             throw new InputException("sequences", $"must be between 1 and {MostSequences}, is {options.Sequences}");
         _model = model;
         _options = options;
+        _mostDrafted = !options.Speculation ? 0 : options.MostDrafted ?? (model.Device.Kind == LanguageDevice.Cpu ? 5 : 7);
         _head = model.Embed(model.Tokenize(prompt.Head, parseSpecial: true));
         _tail = model.Embed(model.Tokenize(prompt.Tail, parseSpecial: true));
         if (HeadLength + _tail.Length / model.Width >= model.ContextLength)
             throw new InputException("prompt", $"has {HeadLength + _tail.Length / model.Width} tokens, the context has room for {model.ContextLength - 1}");
         int rows = Math.Min(MostRows, options.Sequences * model.ContextLength);
-        var size = new LlamaContextSize(model.ContextLength, options.Sequences, rows, Math.Min(rows, options.Sequences * (1 + MostDrafted)), Exact: false);
-        _context = LlamaContextHandle.Create(model.Handle, size, model.Threads);
+        var size = new LlamaContextSize(model.ContextLength, options.Sequences, rows, Math.Min(rows, options.Sequences * (1 + _mostDrafted)));
+        _context = LlamaContextHandle.Create(model, size);
         _rows = new LlamaRows(rows, model.Width);
         // Learnt beside the first prompt; a text that is faster goes without a draft until then.
         if (options.Speculation)

@@ -4,13 +4,13 @@ namespace Pcrl.Runtime.Language;
 
 /// <summary>The tokens that probably come next in one text.</summary>
 /// <param name="phrases">What is usual in reports.</param>
-/// <param name="policy">How far to go.</param>
+/// <param name="policy">What the chances are.</param>
 /// <param name="sampler">How the text is drawn: the draft follows the same noise.</param>
 /// <param name="text">What is written already.</param>
 internal sealed class Draft(PhraseModel phrases, DraftPolicy policy, Sampler sampler, IEnumerable<int> text)
 {
     private readonly List<int> _text = [phrases.EndToken, .. text];
-    private readonly List<(int Token, double Confidence)> _guesses = [];
+    private readonly List<(int Token, double Confidence, double Chance)> _guesses = [];
     private readonly List<Candidate> _counts = [];
 
     /// <summary>Drafted tokens.</summary>
@@ -18,6 +18,13 @@ internal sealed class Draft(PhraseModel phrases, DraftPolicy policy, Sampler sam
 
     /// <summary>A drafted token.</summary>
     public int this[int index] => _guesses[index].Token;
+
+    /// <summary>The chance that a drafted token and all before it are right.</summary>
+    public double Chance(int index) => _guesses[index].Chance;
+
+    /// <summary>Shortens the draft.</summary>
+    /// <param name="count">Tokens that stay.</param>
+    public void Cut(int count) => _guesses.RemoveRange(count, Count - count);
 
     /// <summary>Adds a token to the text and tells whether it was drafted at this place.</summary>
     /// <param name="token">The token that was drawn.</param>
@@ -38,7 +45,7 @@ internal sealed class Draft(PhraseModel phrases, DraftPolicy policy, Sampler sam
     {
         _guesses.Clear();
         int length = _text.Count;
-        double chance = 1, threshold = policy.Threshold;
+        double chance = 1;
         while (Count < room)
         {
             phrases.Continue(CollectionsMarshal.AsSpan(_text), _counts);
@@ -51,9 +58,9 @@ internal sealed class Draft(PhraseModel phrases, DraftPolicy policy, Sampler sam
             double confidence = most / sum;
             chance *= policy.Chance(confidence);
             int token = sampler.Guess(counts, _text.Count - 1);
-            if (chance < threshold || token == phrases.EndToken) // the end is drawn from the row before it
+            if (chance < DraftPolicy.LeastChance || token == phrases.EndToken) // the end is drawn from the row before it
                 break;
-            _guesses.Add((token, confidence));
+            _guesses.Add((token, confidence, chance));
             _text.Add(token);
         }
         _text.RemoveRange(length, _text.Count - length);

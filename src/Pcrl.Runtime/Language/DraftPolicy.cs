@@ -1,22 +1,38 @@
 namespace Pcrl.Runtime.Language;
 
 /// <summary>
-/// Decides how far to draft. One more row in a batch takes a measurable time in which the decoder would otherwise write a measurable
-/// number of tokens; a row is worth it if the chance that its token is used exceeds that number. Both sides are learnt while
-/// running: what a row costs on this device, and how often drafts of a given confidence were right lately.
+/// Decides how far to draft: as far as makes the most tokens in the least time. Both sides are learnt while running: what a batch of so many rows
+/// takes on this device, and how often drafts of a given confidence were right lately.
 /// </summary>
 internal sealed class DraftPolicy
 {
+    /// <summary>A drafted token with less chance is not looked at.</summary>
+    public const double LeastChance = 0.1;
+
     private const int Levels = 10;
 
     /// <summary>What was measured a hundred batches ago counts a third.</summary>
     private const double Memory = 0.99;
 
-    // Without limits a wrong start would stay: nothing drafted teaches nothing.
-    private const double LeastThreshold = 0.1, MostThreshold = 0.9;
+    /// <summary>Batches up to so many rows have a time of their own each; others are taken to grow evenly.</summary>
+    private const int Widths = 64;
+
+    /// <summary>
+    /// The share of the newest measurement in the time of a width, where it is slower than was known: mostly something else had the processor meanwhile. A
+    /// faster one is the truth.
+    /// </summary>
+    private const double Slower = 0.05;
+
+    /// <summary>A width not tried for so many batches is taken from the others' times again: a wrong figure must not stay.</summary>
+    private const int Stale = 200;
 
     private readonly double[] _tried = new double[Levels], _right = new double[Levels];
-    private double _batches, _rows, _rowsSquared, _seconds, _rowSeconds, _tokens;
+
+    /// <summary>By whether the batch before had the same width (llama.cpp then keeps its graph), and by width: seconds, and when they were measured.</summary>
+    private readonly (double Seconds, int At)[,] _widths = new (double, int)[2, Widths + 1];
+
+    private double _batches, _rows, _rowsSquared, _seconds, _rowSeconds;
+    private int _count, _lastRows;
 
     /// <summary>Until something was measured a draft's own confidence is believed, with the weight of this many trials.</summary>
     public DraftPolicy()
@@ -30,17 +46,21 @@ internal sealed class DraftPolicy
     /// <param name="confidence">Share of the phrase model's likeliest token, 0 to 1.</param>
     public double Chance(double confidence) => _right[Level(confidence)] / _tried[Level(confidence)];
 
-    /// <summary>Chance of use below which a row is not worth its time, 0 to 1.</summary>
-    public double Threshold
+    /// <summary>How many drafted tokens to check in the next batch.</summary>
+    /// <param name="chances">The chance of use of each, likeliest first.</param>
+    /// <param name="rows">Rows of the batch without them.</param>
+    /// <param name="texts">Texts that get a token from the batch without them.</param>
+    public int Worth(ReadOnlySpan<double> chances, int rows, int texts)
     {
-        get
+        var (best, most, tokens) = (0, 0.0, (double)texts);
+        for (int count = 0; count <= chances.Length; count++)
         {
-            double spread = _batches * _rowsSquared - _rows * _rows;
-            if (_seconds == 0 || spread < 1e-3 * _batches * _batches)
-                return LeastThreshold; // batches of one width only: nothing known of others
-            double secondsOfRow = (_batches * _rowSeconds - _rows * _seconds) / spread;
-            return Math.Clamp(secondsOfRow * _tokens / _seconds, LeastThreshold, MostThreshold);
+            tokens += count > 0 ? chances[count - 1] : 0;
+            double rate = tokens / Seconds(rows + count);
+            if (rate >= most)
+                (best, most) = (count, rate);
         }
+        return best;
     }
 
     /// <summary>Takes note of a draft that was looked at.</summary>
@@ -52,18 +72,54 @@ internal sealed class DraftPolicy
     }
 
     /// <summary>Takes note of a batch without prompts.</summary>
-    public void Measured(int rows, double seconds, int tokens)
+    public void Measured(int rows, double seconds)
     {
-        // A batch during which something else had the processor would say nothing about rows.
-        if (_batches > 20 && seconds > 5 * _seconds / _batches)
-            return;
+        if (rows <= Widths)
+        {
+            ref var width = ref _widths[rows == _lastRows ? 1 : 0, rows];
+            seconds = IsFresh(width) ? Math.Min(seconds, width.Seconds + Slower * (seconds - width.Seconds)) : seconds;
+            width = (seconds, ++_count);
+        }
         _batches = Memory * _batches + 1;
         _rows = Memory * _rows + rows;
         _rowsSquared = Memory * _rowsSquared + (double)rows * rows;
         _seconds = Memory * _seconds + seconds;
         _rowSeconds = Memory * _rowSeconds + rows * seconds;
-        _tokens = Memory * _tokens + tokens;
+        _lastRows = rows;
     }
+
+    /// <summary>Seconds that a batch of so many rows would take now, no more than a wider one.</summary>
+    private double Seconds(int rows)
+    {
+        double seconds = Took(rows) ?? Expected(rows);
+        for (int wider = rows + 1; wider <= Widths; wider++)
+            seconds = Math.Min(seconds, Took(wider) ?? seconds);
+        return seconds;
+    }
+
+    /// <summary>What batches of a width took lately, or null.</summary>
+    private double? Took(int rows)
+    {
+        if (rows > Widths)
+            return null;
+        var (anew, same) = (_widths[0, rows], _widths[1, rows]);
+        if (rows == _lastRows && IsFresh(same))
+            return same.Seconds;
+        return IsFresh(anew) ? anew.Seconds : IsFresh(same) ? same.Seconds : null;
+    }
+
+    /// <summary>What the other widths let expect: a time for the batch and one for each row.</summary>
+    private double Expected(int rows)
+    {
+        if (_batches == 0)
+            return 1;
+        double spread = _batches * _rowsSquared - _rows * _rows;
+        // Batches of one width only: more rows cost nothing until they were seen to.
+        double ofRow = spread < 1e-3 * _batches * _batches ? 0 : Math.Max(0, (_batches * _rowSeconds - _rows * _seconds) / spread);
+        return Math.Max((_seconds - ofRow * _rows) / _batches + ofRow * rows, 1e-9);
+    }
+
+    private bool IsFresh((double Seconds, int At) width) => width.At > 0 && _count - width.At < Stale;
 
     private static int Level(double confidence) => Math.Min((int)(confidence * Levels), Levels - 1);
 }

@@ -4,6 +4,22 @@ using Pcrl.Runtime.Language.Native;
 
 namespace Pcrl.Runtime.Language;
 
+/// <summary>What llama.cpp computes on.</summary>
+public enum LanguageDevice
+{
+    /// <summary>CUDA, else Vulkan, where the build has them and they work; else the CPU. A model of less than 64 MiB is faster on the CPU and stays there.</summary>
+    Auto,
+
+    /// <summary>The CPU.</summary>
+    Cpu,
+
+    /// <summary>NVIDIA cards.</summary>
+    Cuda,
+
+    /// <summary>Cards with a Vulkan driver.</summary>
+    Vulkan,
+}
+
 /// <summary>How a language model is loaded.</summary>
 public sealed record LanguageOptions
 {
@@ -13,8 +29,8 @@ public sealed record LanguageOptions
     /// <summary>Most tokens of prompt and text together; never more than the model was made for.</summary>
     public int ContextLength { get; init; } = 512;
 
-    /// <summary>Layers that a GPU takes over where llama.cpp was built for one; negative for all, 0 for none.</summary>
-    public int GpuLayers { get; init; } = -1;
+    /// <summary>What it runs on. A GPU that cannot be used is replaced by the CPU; <see cref="LanguageModel.Choice"/> says so.</summary>
+    public LanguageDevice Device { get; init; } = LanguageDevice.Cpu;
 }
 
 /// <summary>
@@ -29,6 +45,8 @@ public sealed unsafe class LanguageModel : IDisposable
     /// </summary>
     private const long SmallModelBytes = 64 << 20;
 
+    private const int AllLayers = -1;
+
     private readonly GgufFile _file;
     private readonly GgufTensor _embedding;
     private readonly nint _vocabulary;
@@ -38,11 +56,11 @@ public sealed unsafe class LanguageModel : IDisposable
         _file = file;
         _embedding = file.Tensor("token_embd.weight");
         int threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads;
-        Threads = file.Tensors.Values.Sum(tensor => tensor.ByteCount) < SmallModelBytes ? 1 : threads;
+        bool isSmall = file.Tensors.Values.Sum(tensor => tensor.ByteCount) < SmallModelBytes;
+        Threads = isSmall ? 1 : threads;
         Config = config;
         ContextLength = Math.Min(options.ContextLength, config.MaxPositionEmbeddings);
-        LlamaLibrary.Load();
-        Handle = LoadModel(file.Path, options.GpuLayers);
+        (Handle, Device) = Load(file.Path, options.Device == LanguageDevice.Auto && isSmall ? LlamaDevice.Cpu("a small model is faster there") : LlamaDevice.Open(options.Device));
         _vocabulary = LlamaNative.Vocabulary(Handle);
         if (LlamaNative.ModelWidth(Handle) != config.HiddenSize || LlamaNative.VocabularySize(_vocabulary) != config.VocabSize)
         {
@@ -54,6 +72,12 @@ public sealed unsafe class LanguageModel : IDisposable
 
     /// <summary>The loaded model, for contexts.</summary>
     internal LlamaModelHandle Handle { get; }
+
+    /// <summary>What it runs on.</summary>
+    internal LlamaDevice Device { get; }
+
+    /// <summary>One line: what it runs on and why, with the layers that a GPU has taken over, and a warning if it is not what was asked for.</summary>
+    public string Choice => $"llama.cpp on {Device.Choice}";
 
     /// <summary>CPU threads that contexts use.</summary>
     internal int Threads { get; }
@@ -93,12 +117,24 @@ public sealed unsafe class LanguageModel : IDisposable
         }
     }
 
-    private static LlamaModelHandle LoadModel(string path, int gpuLayers)
+    private static (LlamaModelHandle Handle, LlamaDevice Device) Load(string path, LlamaDevice device)
     {
+        LlamaLibrary.Load();
         var parameters = LlamaNative.ModelDefaults();
-        parameters.GpuLayers = gpuLayers;
-        var model = LlamaNative.LoadModel(path, parameters);
-        return model.IsInvalid ? throw new InputException(path, $"llama.cpp cannot load it ({LlamaLibrary.TakeErrors()})") : model;
+        // llama.cpp takes every card of every loaded backend unless it is given a list, which ends with a zero.
+        nint[] cards = [.. device.Cards, 0];
+        LlamaModelHandle model;
+        fixed (nint* list = cards)
+        {
+            parameters.Devices = list;
+            parameters.GpuLayers = device.Cards.Count > 0 ? AllLayers : 0;
+            model = LlamaNative.LoadModel(path, parameters);
+        }
+        if (!model.IsInvalid)
+            return (model, device.Cards.Count > 0 ? device with { Choice = $"{device.Choice}, layers offloaded: {LlamaLibrary.Offloaded}" } : device);
+        return device.Cards.Count > 0
+            ? Load(path, LlamaDevice.Cpu($"warning: {device.Choice} cannot load the model: {LlamaLibrary.TakeErrors()}"))
+            : throw new InputException(path, $"llama.cpp cannot load it ({LlamaLibrary.TakeErrors()})");
     }
 
     /// <summary>The tokens of a text. Nothing is added in front or behind.</summary>
@@ -180,7 +216,7 @@ public sealed unsafe class LanguageModel : IDisposable
     {
         if (batch.Count == 0 || batch.Count > Config.MaxPositionEmbeddings)
             throw new ArgumentException($"a sequence of {batch.Count} cannot be evaluated");
-        using var context = LlamaContextHandle.Create(Handle, new LlamaContextSize(batch.Count, 1, batch.Count, batch.Count, Exact: true), Threads);
+        using var context = LlamaContextHandle.Create(this, new LlamaContextSize(batch.Count, 1, batch.Count, batch.Count, Exact: true));
         var outputs = new sbyte[batch.Count];
         Array.Fill(outputs, (sbyte)1);
         var logits = new float[(long)batch.Count * Config.VocabSize];

@@ -32,6 +32,11 @@ internal sealed class Sequence(float[] prompt, int visualTokens, int promptToken
     /// <summary>Positions whose keys and values the context holds, the head's included.</summary>
     public int Position { get; set; }
 
+    /// <summary>Positions of head, prompt and what is written so far.</summary>
+    /// <param name="head">Positions of the head.</param>
+    /// <param name="width">Width of a row of the prompt.</param>
+    public int End(int head, int width) => head + prompt.Length / width + _tokens.Count;
+
     /// <summary>Tokens written so far.</summary>
     public IReadOnlyList<int> Tokens => _tokens;
 

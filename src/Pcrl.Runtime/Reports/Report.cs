@@ -60,7 +60,7 @@ public sealed record Report
     /// <summary>Mass of the nucleus.</summary>
     public required float TopP { get; init; }
 
-    /// <summary>What the kernels ran on and why.</summary>
+    /// <summary>What vision kernels and language model ran on and why.</summary>
     public required string Device { get; init; }
 
     /// <summary>Where the time went.</summary>

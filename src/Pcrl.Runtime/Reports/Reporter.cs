@@ -14,6 +14,9 @@ public sealed record ReporterOptions
     /// <summary>Device of the vision kernels.</summary>
     public DeviceKind Device { get; init; } = DeviceKind.Auto;
 
+    /// <summary>Device of the language model.</summary>
+    public LanguageDevice LanguageDevice { get; init; } = LanguageDevice.Auto;
+
     /// <summary>Precision of the vision kernels. A study takes a GPU little time in either beside the language model, so fp32 is the default: reports are the CPU's.</summary>
     public Precision Precision { get; init; } = Precision.Fp32;
 
@@ -71,8 +74,8 @@ public sealed class Reporter : IDisposable
     /// <summary>Reports that are written at the same time; more wait for their turn.</summary>
     public int Parallel => _decoder.Sequences;
 
-    /// <summary>One line: the device of the vision kernels and why.</summary>
-    public string Device => _encoder.Choice;
+    /// <summary>One line: the devices of vision kernels and language model, and why.</summary>
+    public string Device => $"{_encoder.Choice}; {_language.Choice}";
 
     /// <summary>Verifies and loads a bundle.</summary>
     /// <exception cref="InputException">The bundle is incomplete, damaged, or does not fit together.</exception>
@@ -90,7 +93,7 @@ public sealed class Reporter : IDisposable
         try
         {
             encoder = DeviceEncoder.Load(bundle.VisualPath, manifest.Visual, Kernels.Device.Open(options.Device, threads, options.Precision));
-            language = LanguageModel.Load(bundle.LanguagePath, new LanguageOptions { Threads = threads, ContextLength = manifest.ContextLength });
+            language = LanguageModel.Load(bundle.LanguagePath, new LanguageOptions { Device = options.LanguageDevice, Threads = threads, ContextLength = manifest.ContextLength });
             if (language.Width != manifest.Visual.TokenWidth)
                 throw new InputException(bundle.LanguagePath, $"has width {language.Width}, the visual tokens have {manifest.Visual.TokenWidth}");
             var decoder = new BatchDecoder(language, manifest.Prompt, new DecodingOptions

@@ -90,7 +90,7 @@ public sealed class VisualEncoder : IDisposable
             throw new ArgumentException($"room for {masks.Length} mask values, there are {_maskLogits?.Shape.Count ?? 0}", nameof(masks));
         lock (_oneAtATime)
         {
-            Trunk.RunGrey(slices, cancellation);
+            Trunk.Run(slices, cancellation);
             RunBranches(tokens, masks, cancellation);
         }
     }

@@ -10,11 +10,13 @@ namespace Pcrl.Runtime.Vision;
 /// </summary>
 public sealed class VisualTrunk : IDisposable
 {
+    private const string Stem = "trunk.conv1";
+
     private readonly VisualConfig _config;
     private readonly Network _network;
-    private readonly Tensor _grey; // [chunk, S, S, 1]
-    private readonly Layer _normalise;
-    private readonly Tensor _input; // [chunk, S, S, 3]
+    private readonly Tensor? _grey; // [chunk, S, S, 1], unless in colour
+    private readonly Layer? _spread; // from there to the input
+    private readonly Tensor _input; // [chunk, S, S, 2 or 3]
     private readonly Network.Value _features; // [chunk, h, w, C]
     private readonly Layer _gridPool;
     private readonly Layer _globalPool;
@@ -25,8 +27,9 @@ public sealed class VisualTrunk : IDisposable
     /// <param name="weights">Gives the tensors <c>trunk.*</c>, BatchNorm folded.</param>
     /// <param name="device">Where it runs.</param>
     /// <param name="slices">Slices per study.</param>
+    /// <param name="colour">Whether the slices come with three channels, normalised, in place of grey.</param>
     /// <exception cref="InputException">The config is impossible, or a weight is missing or misshapen.</exception>
-    public VisualTrunk(VisualConfig config, WeightReader weights, Device device, int slices = 24)
+    public VisualTrunk(VisualConfig config, WeightReader weights, Device device, int slices = 24, bool colour = false)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(slices);
         if (config.Problem() is { } problem)
@@ -34,12 +37,14 @@ public sealed class VisualTrunk : IDisposable
         _config = config;
         Slices = slices;
         int chunk = Enumerable.Range(1, Math.Min(device.ImagesAtOnce, slices)).Last(c => slices % c == 0);
-        _network = new Network(device, weights);
-        _input = device.NewTensor(new Shape(chunk, config.ImageSize, config.ImageSize, config.Mean.Count));
-        _grey = device.NewTensor(_input.Shape with { C = 1 });
-        // Grey → (grey − mean) / std in every channel is a 1×1 convolution, so the device does it and only grey goes there.
-        _normalise = device.Prepare(new Conv2d(1, config.Mean.Count, 1), _grey.Shape,
-            [.. config.Std.Select(std => 1 / std)], [.. config.Mean.Zip(config.Std, (mean, std) => -mean / std)]);
+        var stem = new GreyStem(config);
+        _network = new Network(device, colour ? weights : Read);
+        _input = device.NewTensor(new Shape(chunk, config.ImageSize, config.ImageSize, colour ? config.Mean.Count : GreyStem.Channels));
+        if (!colour)
+        {
+            _grey = device.NewTensor(_input.Shape with { C = 1 });
+            _spread = stem.Prepare(device, _grey.Shape);
+        }
         _features = Build(_network, config, Network.Bind(_input));
         _network.Allocate([_features]);
         _gridPool = device.Prepare(new AdaptiveAvgPool2d(config.Grid), _features.Shape);
@@ -48,6 +53,10 @@ public sealed class VisualTrunk : IDisposable
         Pooled = device.NewTensor(_globalPool.Output with { N = slices });
         _gridChunks = [.. Enumerable.Range(0, slices / chunk).Select(i => Grid.Images(i * chunk, chunk))];
         _pooledChunks = [.. Enumerable.Range(0, slices / chunk).Select(i => Pooled.Images(i * chunk, chunk))];
+
+        ReadOnlySpan<float> Read(string name, ReadOnlySpan<int> shape) => name == $"{Stem}.weight"
+            ? stem.Fold(weights(name, [shape[0], config.Mean.Count, shape[2], shape[3]]), shape[2] * shape[3])
+            : weights(name, shape);
     }
 
     /// <summary>Slices per study.</summary>
@@ -62,43 +71,24 @@ public sealed class VisualTrunk : IDisposable
     /// <summary>The layers; idle once a run has ended.</summary>
     internal Network Network => _network;
 
-    /// <summary>Runs grey slices: the same value in every channel, normalised by the config's mean and standard deviation.</summary>
-    /// <param name="slices">[slices, S, S] in 0..1.</param>
+    /// <summary>Runs the slices of a study.</summary>
+    /// <param name="slices">[slices, S, S], grey in 0..1; in colour [slices, S, S, 3], normalised.</param>
     /// <param name="cancellation">Looked at between layers.</param>
-    public void RunGrey(ReadOnlySpan<float> slices, CancellationToken cancellation = default)
+    public void Run(ReadOnlySpan<float> slices, CancellationToken cancellation = default)
     {
-        int size = (int)_grey.Shape.Count;
+        var input = _grey ?? _input;
+        int size = (int)input.Shape.Count;
         if (slices.Length != (long)size * _gridChunks.Length)
-            throw new ArgumentException($"{slices.Length} pixels given, {Slices} slices of {_config.ImageSize}×{_config.ImageSize} expected");
+            throw new ArgumentException($"{slices.Length} values given, {Slices} slices of {_config.ImageSize}×{_config.ImageSize}×{input.Shape.C} expected");
         for (int chunk = 0; chunk < _gridChunks.Length; chunk++)
         {
-            _grey.Write(slices.Slice(chunk * size, size));
-            _normalise.Run(_grey, _input);
-            RunChunk(chunk, cancellation);
-        }
-    }
-
-    /// <summary>Runs images as they are, without normalisation.</summary>
-    /// <param name="images">[slices, S, S, 3].</param>
-    /// <param name="cancellation">Looked at between layers.</param>
-    public void Run(ReadOnlySpan<float> images, CancellationToken cancellation = default)
-    {
-        int size = (int)_input.Shape.Count;
-        if (images.Length != (long)size * _gridChunks.Length)
-            throw new ArgumentException($"{images.Length} values given, {Slices} images of {_config.ImageSize}×{_config.ImageSize}×{_config.Mean.Count} expected");
-        for (int chunk = 0; chunk < _gridChunks.Length; chunk++)
-        {
-            _input.Write(images.Slice(chunk * size, size));
+            input.Write(slices.Slice(chunk * size, size));
             RunChunk(chunk, cancellation);
         }
     }
 
     /// <summary>Runs the slices that are on the device already, for clocks. They are all of the study only where all go through at once.</summary>
-    internal void RunResident()
-    {
-        _normalise.Run(_grey, _input);
-        RunChunk(0, CancellationToken.None);
-    }
+    internal void RunResident() => RunChunk(0, CancellationToken.None);
 
     /// <summary>Frees weights and activations.</summary>
     public void Dispose()
@@ -106,8 +96,8 @@ public sealed class VisualTrunk : IDisposable
         _network.Dispose();
         _gridPool.Dispose();
         _globalPool.Dispose();
-        _normalise.Dispose();
-        _grey.Dispose();
+        _spread?.Dispose();
+        _grey?.Dispose();
         _input.Dispose();
         Grid.Dispose();
         Pooled.Dispose();
@@ -115,6 +105,7 @@ public sealed class VisualTrunk : IDisposable
 
     private void RunChunk(int chunk, CancellationToken cancellation)
     {
+        _spread?.Run(_grey!, _input);
         _network.Run(cancellation);
         _gridPool.Run(_features.Tensor!, _gridChunks[chunk]);
         _globalPool.Run(_features.Tensor!, _pooledChunks[chunk]);
@@ -122,7 +113,7 @@ public sealed class VisualTrunk : IDisposable
 
     private static Network.Value Build(Network network, VisualConfig config, Network.Value images)
     {
-        var x = network.Add("trunk.conv1", new Conv2d(images.Shape.C, config.Width, 7) { Stride = 2, Padding = 3, Relu = true }, images);
+        var x = network.Add(Stem, new Conv2d(images.Shape.C, config.Width, 7) { Stride = 2, Padding = 3, Relu = true }, images);
         x = network.Add(new MaxPool2d(3) { Stride = 2, Padding = 1 }, x);
         for (int stage = 0; stage < config.Depths.Count; stage++)
             for (int block = 0; block < config.Depths[stage]; block++)
@@ -141,11 +132,12 @@ public sealed class VisualTrunk : IDisposable
     {
         const int Expansion = 4;
         int outputs = width * Expansion;
+        var y = network.Add($"{name}.conv1", new Conv2d(x.Shape.C, width, 1) { Relu = true }, x);
+        y = network.Add($"{name}.conv2", new Conv2d(width, width, 3) { Stride = stride, Padding = 1, Relu = true }, y);
+        // After the other two: at the second stage conv1's output is as large as the shortcut's, and they need not be there together.
         var shortcut = stride == 1 && x.Shape.C == outputs
             ? x
             : network.Add($"{name}.downsample", new Conv2d(x.Shape.C, outputs, 1) { Stride = stride }, x);
-        var y = network.Add($"{name}.conv1", new Conv2d(x.Shape.C, width, 1) { Relu = true }, x);
-        y = network.Add($"{name}.conv2", new Conv2d(width, width, 3) { Stride = stride, Padding = 1, Relu = true }, y);
         return network.Add($"{name}.conv3", new Conv2d(width, outputs, 1) { Relu = true }, y, shortcut);
     }
 }

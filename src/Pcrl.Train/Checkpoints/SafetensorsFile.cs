@@ -184,6 +184,7 @@ public sealed unsafe class SafetensorsFile : ITensorSource
         if (first < 0 || first > entry.ElementCount - values.Length)
             throw new InputException(Path, $"tensor {name} has {entry.ElementCount} values, {first + values.Length} are needed");
         byte* start = _start + entry.Offset + first * size;
+        MappedMemory.Expect(start, (long)values.Length * size);
         if (!ElementTypes.TryToFloats(entry.Type, new ReadOnlySpan<byte>(start, checked(values.Length * size)), values))
             throw new InputException(Path, $"tensor {name} is {entry.Type}, floating-point was expected");
         MappedMemory.Release(start, (long)values.Length * size);

@@ -12,7 +12,7 @@ public sealed record CasePairing(
     IReadOnlyList<string> Ids, IReadOnlyList<IReadOnlyList<string>> References, IReadOnlyList<IReadOnlyList<string>> Hypotheses,
     IReadOnlyList<string> Missing, IReadOnlyList<string> Unknown)
 {
-    private const int ShownIds = 10;
+    private const int ShownIds = 10, ShownCharacters = 80;
 
     /// <summary>
     /// Matches records by id. An id that comes twice among the references has several references, as in COCO; twice among one system's
@@ -33,7 +33,7 @@ public sealed record CasePairing(
                 order.Add(record.Id);
             }
             if (record.Texts.Any(string.IsNullOrWhiteSpace))
-                throw new InputException(references.File, $"the reference of id {record.Id} is empty");
+                throw new InputException(references.File, $"the reference of id {Shown(record.Id)} is empty");
             known.AddRange(record.Texts);
         }
         var hypotheses = systems.Select(system => ByUniqueId(system.File, system.Records)).ToList();
@@ -60,12 +60,16 @@ public sealed record CasePairing(
         foreach (var record in records)
         {
             if (record.Texts.Count != 1)
-                throw new InputException(file, $"id {record.Id} has {record.Texts.Count} hypotheses, expected one");
+                throw new InputException(file, $"id {Shown(record.Id)} has {record.Texts.Count} hypotheses, expected one");
             if (!byId.TryAdd(record.Id, record.Texts[0]))
-                throw new InputException(file, $"id {record.Id} comes twice");
+                throw new InputException(file, $"id {Shown(record.Id)} comes twice");
         }
         return byId;
     }
 
-    private static string Sample(IReadOnlyList<string> ids) => string.Join(", ", ids.Take(ShownIds)) + (ids.Count > ShownIds ? ", …" : "");
+    /// <summary>An id for a terminal, whatever it holds.</summary>
+    private static string Shown(string id) =>
+        string.Concat(id.Take(ShownCharacters).Select(c => char.IsControl(c) ? '?' : c)) + (id.Length > ShownCharacters ? "…" : "");
+
+    private static string Sample(IReadOnlyList<string> ids) => string.Join(", ", ids.Take(ShownIds).Select(Shown)) + (ids.Count > ShownIds ? ", …" : "");
 }

@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using Pcrl.Train.Clues;
 
 namespace Pcrl.Train.Evaluation;
 
@@ -34,8 +35,8 @@ public sealed partial record FindingFacts
         bool ventricles = false, atrophy = false, whiteMatter = false;
         var midline = MidlineShift.None;
         Side? sinusitis = null;
-        string text = findings.Replace("题", "颞").Replace("颢", "颞").Replace("若侧", "右侧").Replace("脑千", "脑干").Replace(" ", "");
-        foreach (string clause in text.Split('。', '；', '，', ';', ',', '.', '：', ':', '\n'))
+        string text = FindingsText.Clean(findings, ClueVocabulary.Default);
+        foreach (string clause in FindingsText.Split(text).SelectMany(part => part.Clause.Split('：')))
         {
             if (clause.Contains("中线"))
             {

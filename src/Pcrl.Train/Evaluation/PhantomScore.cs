@@ -15,6 +15,9 @@ namespace Pcrl.Train.Evaluation;
 public sealed record PhantomScore(
     FindingScore Model, FindingScore Baseline, ReportScore Scores, IReadOnlyList<(string Reference, string Generated)> Reports)
 {
+    /// <summary>What copying from the training set scores; empty where that set is not at hand.</summary>
+    public IReadOnlyList<AblationRow> Copying { get; init; } = [];
+
     /// <summary>Measures a run on phantoms.</summary>
     /// <param name="run">The model.</param>
     /// <param name="count">Phantoms.</param>
@@ -49,6 +52,7 @@ public sealed record PhantomScore(
         ["model"] = JsonSerializer.SerializeToNode(Model, Options),
         ["baseline"] = JsonSerializer.SerializeToNode(Baseline, Options),
         ["scores"] = JsonSerializer.SerializeToNode(Scores, Options),
+        ["copying"] = JsonSerializer.SerializeToNode(Copying, Options),
     };
 
     private static readonly JsonSerializerOptions Options = new()

@@ -33,6 +33,8 @@ public static class ReportFile
     {
         try
         {
+            if (path.Length == 0)
+                throw new InputException("reports", "the file name is empty");
             if (Directory.Exists(path))
                 throw new InputException(path, "is a folder, expected a file of reports");
             using var stream = new CheckedUtf8Stream(path, new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1 << 16), LongestFile);

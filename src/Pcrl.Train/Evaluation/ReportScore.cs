@@ -38,6 +38,29 @@ public sealed record ReportScore(
             scores["CE-F1-micro"], scores["CE-F1-macro"], scores["Findings-F1-micro"], strict.MainLesion, strict.AnyLesion);
     }
 
+    /// <summary>What copying training reports scores on the same references, as rows of a table: the commonest one for every study, and one retrieved for each.</summary>
+    /// <param name="references">True findings.</param>
+    /// <param name="train">Findings of the training studies, at least one.</param>
+    /// <param name="retrieved">Training reports, in the order of the references.</param>
+    /// <param name="cancellation">Stops the work.</param>
+    public static IReadOnlyList<AblationRow> Copying(
+        IReadOnlyList<string> references, IReadOnlyList<string> train, IReadOnlyList<string> retrieved, CancellationToken cancellation = default)
+    {
+        string commonest = train.CountBy(text => text).MaxBy(entry => entry.Value).Key;
+        return
+        [
+            new AblationRow(Evaluator.MostFrequentName, "copied", [Of(references, [.. references.Select(_ => commonest)], cancellation)]),
+            new AblationRow(Evaluator.NearestName, "copied", [Of(references, retrieved, cancellation)]),
+        ];
+    }
+
+    /// <summary>For each report the training report that is nearest in its words (see <see cref="Baselines.Nearest"/>).</summary>
+    public static IReadOnlyList<string> Nearest(IReadOnlyList<string> reports, IReadOnlyList<string> train)
+    {
+        var baselines = new Baselines(train, Words.Value);
+        return [.. reports.Select(baselines.Nearest)];
+    }
+
     /// <summary>CE-F1, micro, alone.</summary>
     public static double EntityF1(IReadOnlyList<string> references, IReadOnlyList<string> reports)
     {

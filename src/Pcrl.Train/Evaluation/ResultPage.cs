@@ -20,6 +20,8 @@ public static class ResultPage
         .both{background:#d9f2d9}.only{background:#ffd9d9}.lone{text-decoration:underline 2px #e0a000}
         .missed{color:#b00020}.invented{color:#a05a00}.right{color:#1a7f37}.note{color:#555}
         body:has(#wrong:checked) article.right-case{display:none}
+        article{content-visibility:auto;contain-intrinsic-size:auto 12em}
+        @media(max-width:45em){body{margin:1em auto}.pair{grid-template-columns:1fr;gap:.5em}th,td{padding:.15em .4em}}
         """;
 
     /// <summary>Writes the page.</summary>
@@ -30,7 +32,7 @@ public static class ResultPage
     public static void Write(EvaluationResult result, Tokenisation tokenisation, string path) => AtomicFile.Write(path, stream =>
     {
         using var html = new StreamWriter(stream, new UTF8Encoding(false), 1 << 16, leaveOpen: true);
-        html.Write("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
+        html.Write("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">");
         html.Write("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">");
         html.Write($"<title>Evaluation of {Escape(result.Systems[0].Name)}</title><style>{Style}</style></head><body>\n");
         html.Write($"<h1>Evaluation of {Escape(result.Systems[0].Name)}</h1>\n<p class=\"note\">{result.Cases.Ids.Count} cases. ");
@@ -88,13 +90,13 @@ public static class ResultPage
 
     private static void WriteEntities(TextWriter html, SystemResult system)
     {
-        html.Write("<h2>Entities</h2>\n<table><tr><th>Entity</th><th></th><th>Cases</th><th>P</th><th>R</th><th>F1</th></tr>\n");
+        html.Write("<h2>Entities</h2>\n<div class=\"scroll\"><table><tr><th>Entity</th><th></th><th>Cases</th><th>P</th><th>R</th><th>F1</th></tr>\n");
         foreach (var e in system.Entities)
         {
-            html.Write($"<tr><td>{Escape(e.Entity)}</td><td>{Escape(e.English)}</td><td>{e.Support}</td>");
+            html.Write($"<tr><td lang=\"zh\">{Escape(e.Entity)}</td><td>{Escape(e.English)}</td><td>{e.Support}</td>");
             html.Write($"<td>{ResultTable.Percent(e.Precision)}</td><td>{ResultTable.Percent(e.Recall)}</td><td>{ResultTable.Percent(e.F1)}</td></tr>\n");
         }
-        html.Write("</table>\n");
+        html.Write("</table></div>\n");
     }
 
     private static void WriteCase(TextWriter html, EvaluationResult result, int index, Tokenisation tokenisation)
@@ -108,8 +110,8 @@ public static class ResultPage
         html.Write(string.Join(" · ", Headline(system, index)));
         html.Write("</p><div class=\"pair\"><div><b>Reference</b>");
         foreach (string reference in references)
-            html.Write($"<p>{MarkedText.Html(reference, hypothesis, tokenisation)}</p>");
-        html.Write($"</div><div><b>{Escape(system.Name)}</b><p>{MarkedText.Html(hypothesis, references[0], tokenisation)}</p></div></div>");
+            html.Write($"<p lang=\"zh\">{MarkedText.Html(reference, hypothesis, tokenisation)}</p>");
+        html.Write($"</div><div><b>{Escape(system.Name)}</b><p lang=\"zh\">{MarkedText.Html(hypothesis, references[0], tokenisation)}</p></div></div>");
         WriteList(html, "missed", "Missed entities", comparison.MissedEntities);
         WriteList(html, "invented", "Invented entities", comparison.InventedEntities);
         WriteList(html, "missed", "Missed findings", comparison.MissedFindings);

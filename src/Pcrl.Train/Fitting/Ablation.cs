@@ -58,6 +58,9 @@ public sealed class Ablation
         using var heldOut = Features(split.HeldOut);
         string[] references = [.. split.HeldOut.Select(s => s.Findings[0])];
 
+        string[] known = [.. training.Studies.Select(s => s.Findings[0])];
+        var copying = ReportScore.Copying(references, known, [.. NearestStudies.Find(training.Features, heldOut.Features, cancellation).Select(i => known[i])], cancellation);
+
         var scores = _rows.Select(_ => new List<ReportScore>()).ToArray();
         AblationTable table = new([]);
         for (int seed = 1; seed <= _seeds; seed++)
@@ -76,7 +79,7 @@ public sealed class Ablation
                     RunFolder.WriteText(file, JsonSerializer.Serialize(new Fit(key, score), Json));
                 }
                 scores[row].Add(score);
-                told(table = new AblationTable([.. _rows.Zip(scores, (r, s) => new AblationRow(r.Name, r.Description, s))]));
+                told(table = new AblationTable([.. copying, .. _rows.Zip(scores, (r, s) => new AblationRow(r.Name, r.Description, s))]));
             }
         }
         RunFolder.WriteText(Path.Combine(_folder, "table.md"), table.ToMarkdown());

@@ -84,7 +84,11 @@ public sealed class MiniTraining
         _folder.SavePhrases(split.Training.Chunk((split.Training.Count + PhraseStudies - 1) / PhraseStudies).SelectMany(studies => studies[0].Findings));
         using var heldOut = Features(run, split.HeldOut, workers);
         var reports = ReportWriter.Write(run, heldOut.Features, _progress, _cancellation);
-        var score = PhantomScore.Of([.. split.HeldOut.Select(s => s.Findings[0])], reports, _cancellation);
+        string[] references = [.. split.HeldOut.Select(s => s.Findings[0])], train = [.. split.Training.Select(s => s.Findings[0])];
+        var score = PhantomScore.Of(references, reports, _cancellation) with
+        {
+            Copying = ReportScore.Copying(references, train, ReportScore.Nearest(reports, train), _cancellation),
+        };
         _folder.SaveMetrics(new JsonObject
         {
             ["name"] = _config.Name,

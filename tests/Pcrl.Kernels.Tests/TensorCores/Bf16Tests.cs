@@ -51,7 +51,7 @@ public sealed class Bf16Tests
         using var cpu = Device.Open(DeviceKind.Cpu, precision: Precision.Bf16);
         Assert.Contains("fp32", cpu.Choice);
         using var emulator = Device.Open(DeviceKind.Emulator, precision: Precision.Bf16);
-        var failure = Assert.Throws<NotSupportedException>(() => emulator.Prepare(new Conv2d(1, 1, 1), new(1, 1, 1, 1), [1f]));
+        var failure = Assert.Throws<NotSupportedException>(() => emulator.Prepare(new Conv2d(5, 1, 1), new(1, 1, 1, 5), new float[5]));
         Assert.True(emulator.IsFailure(failure));
     }
 

@@ -8,7 +8,8 @@ namespace Pcrl.Kernels.Tests.TensorCores;
 /// Runs PTX without a card: the instructions that the tensor-core kernel uses, and no others. It is stricter than a card. Reading or
 /// writing outside an allocation, an access that is not aligned, a register read before it is written and a branch that divides a warp end the
 /// test; shared memory begins as NaN; warps run in a random order between barriers; and an asynchronous copy arrives either at once or as late as its
-/// thread's wait allows, so that a missing wait or barrier gives wrong results in one of the two.
+/// thread's wait allows, so that a missing wait or barrier gives wrong results in one of the two. Products of warpgroups are done as late as the waits
+/// allow in the first case and at once in the second, and they see what a thread stored in shared memory only after its fence; what cp.async brought they see (NVIDIA's own library relies on that).
 /// </summary>
 /// <param name="ptx">The module.</param>
 /// <param name="sharedBytes">Dynamic shared memory of a block.</param>
@@ -21,6 +22,7 @@ internal sealed partial class PtxMachine(string ptx, int sharedBytes, bool copie
     private readonly Dictionary<string, int> _slots = [];
     private byte[] _parameters = [];
     private byte[] _shared = [];
+    private byte[] _fenced = []; // shared memory as wgmma sees it
 
     /// <summary>Puts memory of the host where kernels see it; they read and write it in place.</summary>
     public nint Map(byte[] bytes)
@@ -39,6 +41,7 @@ internal sealed partial class PtxMachine(string ptx, int sharedBytes, bool copie
         {
             _shared = new byte[sharedBytes];
             Array.Fill(_shared, (byte)0xFF);
+            _fenced = (byte[])_shared.Clone();
             Warp[] warps = [.. Enumerable.Range(0, threads / WarpSize).Select(w => new Warp(w, block, _slots.Count))];
             while (warps.Any(w => !w.Done))
             {
@@ -124,6 +127,21 @@ internal sealed partial class PtxMachine(string ptx, int sharedBytes, bool copie
             case "cp.async.commit_group": instruction.Alone = l => l.Groups.Add([]); break;
             case "cp.async.wait_group": instruction.Alone = Wait(int.Parse(operands[0], CultureInfo.InvariantCulture)); break;
             case "cp.async.cg.shared.global": instruction.Alone = CopyAsync(operands); break;
+            case "fence.proxy.async": instruction.Alone = Fence; break;
+            case "wgmma.fence.sync.aligned": instruction.Together = w => w.MayMultiply = true; break;
+            case "wgmma.commit_group.sync.aligned":
+                instruction.Together = w =>
+                {
+                    w.Groups.Add([]);
+                    w.MayMultiply = false;
+                };
+                break;
+            case "wgmma.wait_group.sync.aligned": instruction.Together = WaitForProducts(int.Parse(operands[0], CultureInfo.InvariantCulture)); break;
+            case var _ when operation.StartsWith("wgmma.mma_async.sync.aligned.m64n", StringComparison.Ordinal):
+                Assert.EndsWith("k16.f32.bf16.bf16", operation, StringComparison.Ordinal);
+                Assert.Equal(["1", "1", "0", "0"], operands[4..]); // nothing negated, nothing transposed
+                instruction.Together = MultiplyAsync(Slots(operands[0]), Value(operands[1]), Value(operands[2]), Value(operands[3]));
+                break;
             case "ldmatrix.sync.aligned.m8n8.x4.shared.b16": instruction.Together = LoadMatrices(Slots(operands[0]), Address(operands[1])); break;
             case "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32": instruction.Together = Multiply(Slots(operands[0]), Slots(operands[1]), Slots(operands[2]), Slots(operands[3])); break;
             case "ld.param.u64" or "ld.param.u32" or "ld.param.f32": instruction.Alone = LoadParameter(operation, operands); break;
@@ -199,6 +217,8 @@ internal sealed partial class PtxMachine(string ptx, int sharedBytes, bool copie
             for (int i = 0; i < values.Length; i++)
             {
                 var at = memory.Slice(i * size, size);
+                if (shared && !loads)
+                    lane.Written.Add(((int)address(lane), size * values.Length));
                 if (loads)
                     lane[values[i]] = whole ? BinaryPrimitives.ReadUInt32LittleEndian(at) : BinaryPrimitives.ReadUInt16LittleEndian(at);
                 else if (whole)
@@ -236,6 +256,7 @@ internal sealed partial class PtxMachine(string ptx, int sharedBytes, bool copie
                 memory.Clear();
                 if (count > 0)
                     Global(source, count).CopyTo(memory);
+                memory.CopyTo(_fenced.AsSpan((int)target));
             }
         };
     }
@@ -247,6 +268,59 @@ internal sealed partial class PtxMachine(string ptx, int sharedBytes, bool copie
         {
             lane.Groups[group].ForEach(copy => copy());
             lane.Groups[group].Clear();
+        }
+    };
+
+    private void Fence(Lane lane)
+    {
+        foreach (var (at, bytes) in lane.Written)
+            _shared.AsSpan(at, bytes).CopyTo(_fenced.AsSpan(at));
+        lane.Written.Clear();
+    }
+
+    private static Action<Warp> WaitForProducts(int pending) => warp =>
+    {
+        for (int group = 0; group < warp.Groups.Count - 1 - pending; group++)
+        {
+            warp.Groups[group].ForEach(product => product());
+            warp.Groups[group].Clear();
+        }
+    };
+
+    /// <summary>
+    /// A warp's 16 of the 64 rows. A descriptor gives the address in units of 16 bytes, the distance of eight lines, and that chunks of 16 bytes are
+    /// exchanged within 128 by the bits of the address above them.
+    /// </summary>
+    private Action<Warp> MultiplyAsync(int[] sums, Func<Lane, ulong> a, Func<Lane, ulong> b, Func<Lane, ulong> adds) => warp =>
+    {
+        if (!warp.MayMultiply)
+            throw new InvalidOperationException("products without a fence before them");
+        ulong left = warp.Lanes[0].Uniform(a, warp), right = warp.Lanes[0].Uniform(b, warp);
+        bool add = warp.Lanes[0].Uniform(adds, warp) != 0;
+        if (copiesArriveLate)
+            Multiply();
+        else
+            warp.Groups[^1].Add(Multiply);
+
+        void Multiply()
+        {
+            for (int lane = 0; lane < WarpSize; lane++)
+                for (int i = 0; i < sums.Length; i++)
+                {
+                    int row = warp.Index % 4 * 16 + lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
+                    double sum = add ? Float(warp.Lanes[lane].Read(sums[i])) : 0;
+                    for (int k = 0; k < 16; k++)
+                        sum += (double)Element(left, row, k) * Element(right, column, k);
+                    warp.Lanes[lane][sums[i]] = Bits((float)sum);
+                }
+        }
+
+        float Element(ulong descriptor, int line, int k)
+        {
+            Assert.Equal(1u, descriptor >> 62); // chunks exchanged within 128 bytes
+            int lines = (int)(descriptor >> 32 & 0x3FFF) << 4, at = ((int)(descriptor & 0x3FFF) << 4) + line / 8 * lines + line % 8 * 128 + k * 2;
+            at ^= (at >> 7 & 7) << 4;
+            return Kernels.TensorCores.Bfloat16.ToFloat(BinaryPrimitives.ReadUInt16LittleEndian(_fenced.AsSpan(at)));
         }
     };
 
@@ -344,6 +418,9 @@ internal sealed partial class PtxMachine(string ptx, int sharedBytes, bool copie
 
     private sealed class Warp(int index, int block, int registers)
     {
+        public int Index => index;
+        public List<List<Action>> Groups { get; } = [[]]; // products
+        public bool MayMultiply { get; set; }
         public Lane[] Lanes { get; } = [.. Enumerable.Range(0, WarpSize).Select(l => new Lane(index * WarpSize + l, block, registers))];
         public int Next { get; set; }
         public bool Done { get; set; }
@@ -356,7 +433,11 @@ internal sealed partial class PtxMachine(string ptx, int sharedBytes, bool copie
 
         public int Thread => thread;
         public int Block => block;
-        public List<List<Action>> Groups { get; } = [[]];
+        public List<List<Action>> Groups { get; } = [[]]; // copies
+        public List<(int At, int Bytes)> Written { get; } = []; // in shared memory since the last fence
+
+        /// <summary>A value that all lanes of the warp must agree on.</summary>
+        public ulong Uniform(Func<Lane, ulong> value, Warp warp) => Assert.Single(warp.Lanes.Select(value).Distinct());
 
         public ulong this[int slot]
         {

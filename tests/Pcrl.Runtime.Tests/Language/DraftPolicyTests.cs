@@ -4,32 +4,59 @@ namespace Pcrl.Runtime.Tests.Language;
 
 public sealed class DraftPolicyTests
 {
-    /// <summary>Batches of 1 to 8 rows that take a fixed time and a time per row.</summary>
-    private static DraftPolicy Measured(double fixedSeconds, double rowSeconds, int tokens = 2)
+    private static readonly double[] Chances = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3];
+
+    /// <summary>A policy that has seen batches of 1 to 8 rows and what they take.</summary>
+    private static DraftPolicy Measured(Func<int, double> seconds)
     {
         var policy = new DraftPolicy();
-        for (int i = 0; i < 200; i++)
-            policy.Measured(1 + i % 8, fixedSeconds + rowSeconds * (1 + i % 8), tokens);
+        for (int i = 0; i < 100; i++)
+            policy.Measured(1 + i % 8, seconds(1 + i % 8));
         return policy;
     }
 
     [Fact]
-    public void Rows_that_cost_nothing_are_always_worth_it() => Assert.Equal(0.1, Measured(0.1, 0).Threshold, 3);
+    public void Before_anything_is_measured_rows_cost_nothing() => Assert.Equal(7, new DraftPolicy().Worth(Chances, 1, 1));
 
     [Fact]
-    public void Rows_that_cost_as_much_as_a_token_must_be_nearly_sure() => Assert.Equal(0.9, Measured(0.01, 0.1, tokens: 6).Threshold, 3);
+    public void Rows_that_cost_nothing_are_always_worth_it() => Assert.Equal(7, Measured(_ => 0.1).Worth(Chances, 1, 1));
 
     [Fact]
-    public void Between_them_a_row_must_bring_the_tokens_of_its_time() =>
-        Assert.Equal(0.01 * 2 / (0.1 + 4.5 * 0.01), Measured(0.1, 0.01).Threshold, 2);
+    public void Rows_that_cost_as_much_as_a_token_are_not() => Assert.Equal(0, Measured(rows => 0.1 * rows).Worth(Chances, 1, 1));
 
     [Fact]
-    public void A_batch_during_which_the_processor_was_away_is_not_counted()
+    public void As_many_rows_are_worth_it_as_make_the_most_tokens_in_the_time()
     {
-        var policy = Measured(0.1, 0.01);
-        double before = policy.Threshold;
-        policy.Measured(8, 60, 2);
-        Assert.Equal(before, policy.Threshold);
+        static double Seconds(int rows) => rows <= 4 ? 0.1 : 0.2; // rows are computed by fours
+        Assert.Equal(3, Measured(Seconds).Worth(Chances, 1, 1));
+        Assert.Equal(2, Measured(Seconds).Worth(Chances, 2, 2));
+    }
+
+    [Fact]
+    public void Many_texts_share_the_time_of_a_batch()
+    {
+        // 0.1 + 0.01 a row, learnt up to 8 rows, holds for more: of 16 texts' 32 drafts those are taken whose chance exceeds what the time would give otherwise.
+        double[] chances = [.. Enumerable.Repeat(0.9, 16), .. Enumerable.Repeat(0.5, 16)];
+        Assert.Equal(16, Measured(rows => 0.1 + 0.01 * rows).Worth(chances, 16, 16));
+    }
+
+    [Fact]
+    public void A_batch_during_which_the_processor_was_away_hardly_counts()
+    {
+        var policy = Measured(rows => 0.1 + 0.01 * rows);
+        int before = policy.Worth(Chances, 1, 1);
+        policy.Measured(4, 0.5);
+        Assert.Equal(before, policy.Worth(Chances, 1, 1));
+    }
+
+    [Fact]
+    public void A_width_that_costs_more_from_now_on_is_left_in_the_end()
+    {
+        static double Seconds(int rows) => rows <= 4 ? 0.1 : 0.2;
+        var policy = Measured(Seconds);
+        for (int i = 0; i < 60; i++)
+            policy.Measured(4, 0.3);
+        Assert.NotEqual(3, policy.Worth(Chances, 1, 1));
     }
 
     [Fact]

@@ -47,6 +47,14 @@ public sealed class EvaluatorTests
     }
 
     [Fact]
+    public void Ids_are_shown_short_and_without_control_characters()
+    {
+        string message = Assert.Throws<InputException>(() => Pair(Records("甲"), [new(new string('x', 100_000), ["甲"]), new("\u001b[2J", ["甲"])])).Message;
+        Assert.InRange(message.Length, 80, 400);
+        Assert.Contains("?[2J", message);
+    }
+
+    [Fact]
     public void A_perfect_system_is_perfect_and_a_copy_of_it_does_not_differ()
     {
         var result = Run(Pair(Records(Reports), Records(Reports), Records(Reports)));
@@ -100,6 +108,8 @@ public sealed class EvaluatorTests
         Assert.Contains("Invented findings: left 额叶: high density", page);
         Assert.Contains("<span class=\"both\">额叶</span>", page);
         Assert.Contains("<span class=\"lone\">右</span>", page);
+        Assert.Contains("name=\"viewport\"", page);
+        Assert.Contains("<p lang=\"zh\">", page);
     }
 
     [Fact]

@@ -114,5 +114,8 @@ public sealed class ReportFileTests : IDisposable
     {
         Refusal(_folder);
         Refusal(Path.Combine(_folder, "absent.json"));
+        Refusal("/dev/null");
+        Assert.Contains("line 1 is not JSON", Refusal("/dev/zero"));
+        Assert.Contains("name is empty", Assert.Throws<InputException>(() => ReportFile.Read("")).Message);
     }
 }

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Evaluation;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
@@ -43,6 +44,8 @@ public sealed class MiniTrainingTests : IDisposable
         foreach (string file in (string[])["config.json", "tokenizer.json", "model.safetensors", "adapter_model.safetensors", "adapter_config.json", "metrics.json"])
             Assert.True(File.Exists(Path.Combine(_folder, file)), file);
         byte[] weights = File.ReadAllBytes(Path.Combine(_folder, "model.safetensors"));
+        var copying = JsonNode.Parse(File.ReadAllBytes(Path.Combine(_folder, "metrics.json")))!["held_out"]!["copying"]!.AsArray();
+        Assert.Equal([Evaluator.MostFrequentName, Evaluator.NearestName], copying.Select(row => row!["name"]!.GetValue<string>()));
 
         using (var loaded = new RunFolder(_folder).Load())
         using (var scope = TorchSharp.torch.NewDisposeScope())
@@ -83,6 +86,14 @@ public sealed class MiniTrainingTests : IDisposable
         Directory.Delete(_folder, recursive: true);
         Run(Tiny, new Recorder());
         Assert.Equal(weights, File.ReadAllBytes(Path.Combine(_folder, "model.safetensors")));
+    }
+
+    [Fact]
+    public void An_ablation_sets_its_rows_beside_what_copying_scores()
+    {
+        var table = new Ablation([Tiny with { Name = "baseline" }], 1, _folder).Run(_ => { }, new Recorder(), default);
+        Assert.Equal([Evaluator.MostFrequentName, Evaluator.NearestName, "baseline"], table.Rows.Select(row => row.Name));
+        Assert.Contains("| nearest report | copied |", table.ToMarkdown());
     }
 
     private void Run(RunConfig config, Recorder progress, CancellationToken cancellation = default) =>

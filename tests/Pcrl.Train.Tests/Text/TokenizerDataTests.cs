@@ -25,6 +25,21 @@ public sealed class TokenizerDataTests : IDisposable
     }
 
     [Fact]
+    public void A_bundle_gives_the_tokenizer_it_was_made_with()
+    {
+        string root = AppContext.BaseDirectory;
+        while (!File.Exists(Path.Combine(root, "Pcrl.sln")))
+            root = Path.GetDirectoryName(root)!;
+        var data = TokenizerData.LoadGguf(Path.Combine(root, "models", "mini", "llm.gguf"));
+        const string Text = "双侧基底节区见低密度影，512 × 512。";
+        var tokenizer = new Tokenizer(data);
+        Assert.Equal(Text, tokenizer.Decode(tokenizer.Encode(Text)));
+        data.Save(_path); // which checks that it is whole
+        Assert.Equal(tokenizer.Encode(Text), new Tokenizer(TokenizerData.Load(_path)).Encode(Text));
+        Assert.Throws<InputException>(() => TokenizerData.LoadGguf(Path.Combine(root, "models", "mini", "visual.gguf")));
+    }
+
+    [Fact]
     public void The_byte_alphabet_is_GPT2s()
     {
         Assert.Equal(256, TokenizerData.ByteAlphabet.Distinct().Count());

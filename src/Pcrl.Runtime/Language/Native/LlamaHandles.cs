@@ -21,12 +21,13 @@ internal sealed class LlamaModelHandle() : SafeHandle(0, ownsHandle: true)
 /// <param name="Rows">Most rows of one batch.</param>
 /// <param name="Outputs">Most rows of one batch whose logits can be asked for.</param>
 /// <param name="Exact">Keys and values in float32 rather than half precision: for checks against other programs.</param>
-internal sealed record LlamaContextSize(int Length, int Sequences, int Rows, int Outputs, bool Exact);
+internal sealed record LlamaContextSize(int Length, int Sequences, int Rows, int Outputs, bool Exact = false);
 
 /// <summary>A context: the sequences' cache of keys and values, and scratch memory. Keeps its model alive.</summary>
 internal sealed unsafe class LlamaContextHandle() : SafeHandle(0, ownsHandle: true)
 {
     private const int Float32 = 0, Float16 = 1; // ggml_type
+    private const int AttentionAsFits = -1, PlainAttention = 0; // llama_flash_attn_type
     private readonly int* _abort = (int*)NativeMemory.AllocZeroed(sizeof(int));
     private LlamaModelHandle? _model;
 
@@ -35,9 +36,8 @@ internal sealed unsafe class LlamaContextHandle() : SafeHandle(0, ownsHandle: tr
     /// <summary>Makes a context.</summary>
     /// <param name="model">The model.</param>
     /// <param name="size">What it must have room for.</param>
-    /// <param name="threads">CPU threads.</param>
     /// <exception cref="InputException">Not enough memory.</exception>
-    public static LlamaContextHandle Create(LlamaModelHandle model, LlamaContextSize size, int threads)
+    public static LlamaContextHandle Create(LanguageModel model, LlamaContextSize size)
     {
         var parameters = LlamaNative.ContextDefaults();
         parameters.ContextLength = (uint)(size.Sequences * size.Length);
@@ -45,16 +45,16 @@ internal sealed unsafe class LlamaContextHandle() : SafeHandle(0, ownsHandle: tr
         parameters.Sequences = (uint)size.Sequences;
         parameters.MaximumOutputs = (uint)size.Outputs;
         parameters.MaximumOutputsPerSequence = (uint)size.Outputs;
-        parameters.Threads = parameters.BatchThreads = threads;
+        parameters.Threads = parameters.BatchThreads = model.Threads;
         parameters.KeyType = parameters.ValueType = size.Exact ? Float32 : Float16;
-        // Sequences are short: plain attention is faster, and it keeps the numbers those of training.
-        parameters.FlashAttention = 0;
-        var context = LlamaNative.CreateContext(model, parameters);
+        // Sequences are short: on the CPU plain attention is faster, and it keeps the numbers those of training.
+        parameters.FlashAttention = model.Device.Kind == LanguageDevice.Cpu ? PlainAttention : AttentionAsFits;
+        var context = LlamaNative.CreateContext(model.Handle, parameters);
         if (context.IsInvalid)
             throw new InputException("language model", $"a context of {size.Sequences} x {size.Length} tokens cannot be made ({LlamaLibrary.TakeErrors()})");
         bool added = false;
-        model.DangerousAddRef(ref added); // llama.cpp frees a context through its model
-        context._model = model;
+        model.Handle.DangerousAddRef(ref added); // llama.cpp frees a context through its model
+        context._model = model.Handle;
         LlamaNative.SetAbortCallback(context, &ShouldAbort, context._abort);
         return context;
     }

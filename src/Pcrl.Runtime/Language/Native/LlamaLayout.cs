@@ -5,8 +5,9 @@ namespace Pcrl.Runtime.Language.Native;
 
 /// <summary><c>llama_model_params</c> of llama.cpp v0.5.0. Always starts as what the library calls its defaults.</summary>
 [StructLayout(LayoutKind.Explicit, Size = LlamaLayout.ModelParamsBytes)]
-internal struct LlamaModelParams
+internal unsafe struct LlamaModelParams
 {
+    [FieldOffset(0)] public nint* Devices;
     [FieldOffset(16)] public int GpuLayers;
 }
 

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Reflection;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Text.RegularExpressions;
 
 namespace Pcrl.Runtime.Language.Native;
 
@@ -9,7 +10,7 @@ namespace Pcrl.Runtime.Language.Native;
 /// Finds llama.cpp in <c>native/llama</c> beside the program (the build puts it there), checks that it is the pinned release,
 /// and silences it.
 /// </summary>
-internal static unsafe class LlamaLibrary
+internal static unsafe partial class LlamaLibrary
 {
     public const string Llama = "llama";
     public const string Ggml = "ggml";
@@ -40,6 +41,9 @@ internal static unsafe class LlamaLibrary
             return errors.Length > 0 ? errors : "no reason given";
         }
     }
+
+    /// <summary>How many of its layers the model loaded last has on a GPU, in llama.cpp's words: "33/33".</summary>
+    public static string Offloaded { get; private set; } = "unknown";
 
     private static bool LoadOnce()
     {
@@ -77,23 +81,20 @@ internal static unsafe class LlamaLibrary
     /// <summary>Asked once per imported function, so the answers are kept.</summary>
     internal static nint Resolve(string library, Assembly assembly, DllImportSearchPath? path) => Libraries.GetOrAdd(library, static name => name switch
     {
-        Llama => NativeLibrary.Load(Find($"libllama*v{LlamaLayout.Version}.so")),
-        Ggml => NativeLibrary.Load(Find($"libggml*v{LlamaLayout.Version}.so")),
+        Llama => NativeLibrary.Load(Find($"libllama.v{LlamaLayout.Version}.so")),
+        Ggml => NativeLibrary.Load(Find($"libggml.v{LlamaLayout.Version}.so")),
         GgmlBase => NativeLibrary.Load(Find("libggml-base.so")),
         _ => 0, // not ours: the runtime's own search
     });
 
-    /// <summary>Builds for other devices carry the device in the name: <c>libllama.cuda.v0.5.0.so</c>.</summary>
-    private static string Find(string pattern)
+    private static string Find(string name)
     {
-        string[] found = Directory.Exists(Folder) ? Directory.GetFiles(Folder, pattern) : [];
-        return found.Length switch
-        {
-            1 => found[0],
-            0 => throw new InputException(Folder, $"has no {pattern}; build again with Node.js and npm at hand"),
-            _ => throw new InputException(Folder, "holds llama.cpp for several devices; delete the folder and build again"),
-        };
+        string path = Path.Combine(Folder, name);
+        return File.Exists(path) ? path : throw new InputException(Folder, $"has no {name}; build again with Node.js and npm at hand");
     }
+
+    [GeneratedRegex(@"offloaded (\d+/\d+) layers to GPU")]
+    private static partial Regex OffloadedLayers();
 
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
     private static void Log(int level, byte* text, void* data)
@@ -102,8 +103,11 @@ internal static unsafe class LlamaLibrary
         {
             bool isError = level == LogError || (level == LogContinuation && _lastWasError);
             _lastWasError = isError;
+            string line = Marshal.PtrToStringUTF8((nint)text) ?? "";
             if (isError && _errors.Length < 4096) // the first errors tell the cause
-                _errors += Marshal.PtrToStringUTF8((nint)text);
+                _errors += line;
+            if (OffloadedLayers().Match(line) is { Success: true } match)
+                Offloaded = match.Groups[1].Value;
         }
     }
 }

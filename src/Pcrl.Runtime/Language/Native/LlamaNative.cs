@@ -105,6 +105,22 @@ internal static unsafe partial class LlamaNative
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial void LoadBackends(string folder);
 
+    [LibraryImport(LlamaLibrary.Ggml, EntryPoint = "ggml_backend_load", StringMarshalling = StringMarshalling.Utf8)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial nint LoadBackend(string path);
+
+    [LibraryImport(LlamaLibrary.GgmlBase, EntryPoint = "ggml_backend_reg_dev_count")]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial nuint DeviceCount(nint backend);
+
+    [LibraryImport(LlamaLibrary.GgmlBase, EntryPoint = "ggml_backend_reg_dev_get")]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial nint Device(nint backend, nuint index);
+
+    [LibraryImport(LlamaLibrary.GgmlBase, EntryPoint = "ggml_backend_dev_description")]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial byte* DeviceDescription(nint device);
+
     [LibraryImport(LlamaLibrary.GgmlBase, EntryPoint = "ggml_get_type_traits")]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial GgmlTypeTraits* TypeTraits(int type);

@@ -1,5 +1,6 @@
 using System.Text;
 using Pcrl.Runtime;
+using Pcrl.Train.Evaluation;
 
 namespace Pcrl.Train.Text.Segmentation;
 
@@ -65,13 +66,11 @@ public sealed class JiebaDictionary
     {
         try
         {
-            if (new FileInfo(path).Length > LongestUserDictionary)
-                throw new InputException(path, "is larger than 64 MB: not a user dictionary");
-            AddWords(path, File.ReadLines(path, new UTF8Encoding(false, throwOnInvalidBytes: true)));
-        }
-        catch (DecoderFallbackException e)
-        {
-            throw new InputException(path, "is not UTF-8", e);
+            if (path.Length == 0)
+                throw new InputException("user dictionary", "the file name is empty");
+            using var file = new CheckedUtf8Stream(path, new FileStream(path, FileMode.Open, FileAccess.Read), LongestUserDictionary);
+            using var reader = new StreamReader(file, Encoding.UTF8);
+            AddWords(path, reader.ReadToEnd().Split('\n'));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

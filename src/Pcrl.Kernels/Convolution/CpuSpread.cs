@@ -1,0 +1,58 @@
+using System.Runtime.CompilerServices;
+using Pcrl.Kernels.Cpu;
+
+namespace Pcrl.Kernels.Convolution;
+
+/// <summary>A 1×1 convolution of a single channel on the CPU: every output channel is that value times a weight. Tiles would compute mostly nothing.</summary>
+internal sealed unsafe class CpuSpread : Layer
+{
+    private readonly CpuDevice _device;
+    private readonly float[] _weight;
+    private readonly float[] _bias;
+    private readonly bool _relu;
+    private readonly Action<int, int> _work;
+    private float* _input;
+    private float* _output;
+    private float* _residual;
+
+    public CpuSpread(CpuDevice device, Conv2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
+        : base(device, op, input)
+    {
+        _device = device;
+        _weight = weight.ToArray();
+        _bias = bias.IsEmpty ? new float[op.Out] : bias.ToArray();
+        _relu = op.Relu;
+        _work = Row;
+    }
+
+    /// <summary>Whether it can do this convolution.</summary>
+    public static bool Fits(Conv2d op) => op is { In: 1, Kernel: (1, 1), Stride: (1, 1), Padding: (0, 0) };
+
+    public override void Dispose()
+    {
+    }
+
+    private protected override void Execute(Tensor input, Tensor output, Tensor? residual)
+    {
+        _input = ((CpuTensor)input).Data;
+        _output = ((CpuTensor)output).Data;
+        _residual = residual is CpuTensor added ? added.Data : null;
+        _device.Team.Run(Output.N * Output.H, _work);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Row(int part, int worker)
+    {
+        int channels = Output.C;
+        float* from = _input + (long)part * Input.W;
+        long at = (long)part * Output.W * channels;
+        for (int x = 0; x < Output.W; x++)
+            for (int c = 0; c < channels; c++, at++)
+            {
+                float value = from[x] * _weight[c] + _bias[c];
+                if (_residual != null)
+                    value += _residual[at];
+                _output[at] = _relu && value < 0 ? 0 : value; // not Max: a NaN must stay one
+            }
+    }
+}
