@@ -12,7 +12,7 @@ internal sealed unsafe partial class SequentialFile : Stream
     private const int BufferBytes = 8 << 20, Block = 4096; // what lies past the cache begins and ends on blocks, in memory too
 
     private readonly SafeFileHandle _file;
-    private readonly bool _direct;
+    private bool _direct;
     private byte* _filling, _writing;
     private Task _write = Task.CompletedTask;
     private long _start; // of the buffer that is filled, in the file: a multiple of a block
@@ -71,7 +71,7 @@ internal sealed unsafe partial class SequentialFile : Stream
     {
         _write.GetAwaiter().GetResult();
         int whole = _filled / Block * Block, rest = _filled - whole;
-        RandomAccess.Write(_file, new ReadOnlySpan<byte>(_filling, whole), _start);
+        WriteBlocks(_filling, whole, _start);
         _start += whole;
         _filled = rest;
         new ReadOnlySpan<byte>(_filling + whole, rest).CopyTo(new Span<byte>(_filling, rest)); // it is written again when its block is full
@@ -105,9 +105,24 @@ internal sealed unsafe partial class SequentialFile : Stream
         _filling = _writing;
         _writing = full;
         long at = _start;
-        _write = Task.Run(() => RandomAccess.Write(_file, new ReadOnlySpan<byte>(full, BufferBytes), at));
+        _write = Task.Run(() => WriteBlocks(full, BufferBytes, at));
         _start += BufferBytes;
         _filled = 0;
+    }
+
+    private void WriteBlocks(byte* bytes, int count, long at)
+    {
+        try
+        {
+            RandomAccess.Write(_file, new ReadOnlySpan<byte>(bytes, count), at);
+        }
+        catch (IOException) when (_direct)
+        {
+            // Some file systems promise to go past the cache and then refuse; a full disk says so the second time too.
+            SetDirect(false);
+            _direct = false;
+            RandomAccess.Write(_file, new ReadOnlySpan<byte>(bytes, count), at);
+        }
     }
 
     private void Directly(bool on, Action work)
