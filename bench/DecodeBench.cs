@@ -23,8 +23,9 @@ internal static class DecodeBench
         var texts = new Option<int>("--texts") { Description = "texts that each way of decoding writes", DefaultValueFactory = _ => 6 };
         var mostTokens = new Option<int>("--max-tokens") { Description = "longest text", DefaultValueFactory = _ => 256 };
         var temperature = new Option<float>("--temperature") { Description = "0 for greedy", DefaultValueFactory = _ => 0.6f };
-        var drafts = new Option<int[]>("--drafts") { Description = "longest drafts to try, 1 to 31", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [new DecodingOptions().MostDrafted] };
+        var drafts = new Option<int[]>("--drafts") { Description = "longest drafts to try, 1 to 31; the decoder's own choice if not given", AllowMultipleArgumentsPerToken = true };
         var parallel = new Option<int>("--parallel") { Description = "texts at once in the last measurement, 2 to 30; 0 to leave it out", DefaultValueFactory = _ => 16 };
+        var costs = new Option<bool>("--costs") { Description = "write no texts in the larger shape: what its batches take, combined with the acceptance of the bundle's own LLM" };
         var output = new Option<string?>("--output", "-o") { Description = "folder that gets decode.md and decode.json" };
         var device = new Option<LanguageDevice>("--device") { Description = "of the language model: auto, cpu, cuda or vulkan", DefaultValueFactory = _ => LanguageDevice.Cpu };
         device.AcceptOnlyFromAmong("auto", "cpu", "cuda", "vulkan");
@@ -35,7 +36,7 @@ internal static class DecodeBench
         drafts.Validators.Add(result => Options.Require(result, drafts, values => values!.All(value => value is >= 1 and <= 31), "must be 1 to 31"));
         var command = new Command("decode", "Times the writing of reports: llama.cpp's plain loop, ours without and with speculation, and many at once.")
         {
-            studies, bundle, shape, texts, mostTokens, temperature, drafts, parallel, output, device, threads, seed, processorTime, json,
+            studies, bundle, shape, texts, mostTokens, temperature, drafts, parallel, costs, output, device, threads, seed, processorTime, json,
         };
         command.SetAction((parsed, cancellation) =>
         {
@@ -55,19 +56,36 @@ internal static class DecodeBench
                 clock.Restart();
                 using var language = LanguageModel.Load(model, new LanguageOptions { Device = parsed.GetValue(device), Threads = cpu.Threads, ContextLength = opened.Manifest.ContextLength });
                 Console.Error.WriteLine($"{language.Choice}; loaded in {clock.Elapsed.TotalSeconds:0.0} s");
-                var inputs = VisualTokens(opened, language.Width, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation);
                 var sampling = new SamplingOptions { Temperature = parsed.GetValue(temperature), Seed = (ulong)parsed.GetValue(seed), MaxTokens = parsed.GetValue(mostTokens) };
-                var bench = new DecodeRun(opened, language, inputs, parsed.GetValue(texts), parsed.GetValue(drafts)!, sampling, parsed.GetValue(processorTime));
-                var result = bench.Measure(parsed.GetValue(parallel), Widths, cancellation);
+                int?[] lengths = parsed.GetValue(drafts) is { Length: > 0 } given ? [.. given.Cast<int?>()] : [null];
+                var inputs = VisualTokens(opened, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation);
                 var conditions = Conditions.Of(cpu, parsed.GetValue(seed)) with { Device = language.Choice };
-                string markdown = $"{conditions.Markdown}LLM: {opened.Manifest.Model}, shape {name}, {language.Threads} threads, "
-                    + $"{inputs.Count} studies, {(parsed.GetValue(processorTime) ? "processor time" : "wall time")}\n\n{result.Markdown}";
-                string row = JsonSerializer.Serialize(new
+                DecodeRun Run(LanguageModel writer) => new(
+                    opened, writer, [.. inputs.Select(rows => Widened(rows, opened.Manifest.Visual.TokenWidth, writer.Width))], parsed.GetValue(texts), lengths, sampling, parsed.GetValue(processorTime));
+                (string Markdown, object Figures) Texts()
                 {
-                    result.SpeedupVsLlamacpp, result.PlainVsLlamacpp, result.FirstTokenVsPrefill, result.Parallel, result.ParallelSpeedupVsLlamacpp, result.ParallelVsOneByOne,
-                    conditions, model = opened.Manifest.Model, shape = name, threads = language.Threads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime),
-                    result.Rows, result.Together, result.Batches, result.SameTexts, result.CacheMib, result.FirstText,
-                }, Json.Readable);
+                    var result = Run(language).Measure(parsed.GetValue(parallel), Widths, cancellation);
+                    return (result.Markdown, new
+                    {
+                        result.SpeedupVsLlamacpp, result.PlainVsLlamacpp, result.FirstTokenVsPrefill, result.Parallel, result.ParallelSpeedupVsLlamacpp, result.ParallelVsOneByOne,
+                        conditions, model = opened.Manifest.Model, shape = name, threads = language.Threads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime),
+                        result.Rows, result.Together, result.Batches, result.SameTexts, result.CacheMib, result.FirstText,
+                    });
+                }
+                (string Markdown, object Figures) Combined()
+                {
+                    using var writer = LanguageModel.Load(opened.LanguagePath, new LanguageOptions { ContextLength = opened.Manifest.ContextLength });
+                    var combined = Run(writer).Combine(language, Widths, cancellation);
+                    return (CombinedCost.Markdown(combined), new
+                    {
+                        speedupVsLlamacpp = combined.Max(c => c.Speedup), combinedWithAcceptanceOf = opened.Manifest.Model,
+                        conditions, shape = name, threads = language.Threads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime), batches = combined,
+                    });
+                }
+                var (table, figures) = parsed.GetValue(costs) ? Combined() : Texts();
+                string markdown = $"{conditions.Markdown}LLM: {opened.Manifest.Model}, shape {name}, {language.Threads} threads, "
+                    + $"{inputs.Count} studies, {(parsed.GetValue(processorTime) ? "processor time" : "wall time")}\n\n{table}";
+                string row = JsonSerializer.Serialize(figures, Json.Readable);
                 Console.WriteLine(parsed.GetValue(json) ? row : markdown);
                 if (parsed.GetValue(output) is { } target)
                 {
@@ -85,19 +103,24 @@ internal static class DecodeBench
         return command;
     }
 
-    /// <summary>The visual tokens of the studies, [visual tokens, width] each; zeros behind the bundle's own width, as <see cref="WideLlm"/> has it.</summary>
-    private static List<float[]> VisualTokens(Bundle bundle, int width, IReadOnlyList<string> studies, Device device, CancellationToken cancellation)
+    /// <summary>The visual tokens of the studies, [visual tokens, width] each.</summary>
+    private static List<float[]> VisualTokens(Bundle bundle, IReadOnlyList<string> studies, Device device, CancellationToken cancellation)
     {
         var visual = bundle.Manifest.Visual;
         using var encoder = VisualGguf.Load(bundle.VisualPath, visual, device);
         return [.. studies.Select(path =>
         {
             var study = StudyReader.Read(path, cancellation);
-            float[] narrow = encoder.Encode(SliceImages.Prepare(study, SliceSelector.Select(study), visual.ImageSize, WindowChoice.Brain), cancellation);
-            var tokens = new float[narrow.Length / visual.TokenWidth * width];
-            for (int row = 0; row < narrow.Length / visual.TokenWidth; row++)
-                narrow.AsSpan(row * visual.TokenWidth, visual.TokenWidth).CopyTo(tokens.AsSpan(row * width));
-            return tokens;
+            return encoder.Encode(SliceImages.Prepare(study, SliceSelector.Select(study), visual.ImageSize, WindowChoice.Brain), cancellation);
         })];
+    }
+
+    /// <summary>Rows of a width with zeros behind them up to a larger one, as <see cref="WideLlm"/> has it.</summary>
+    private static float[] Widened(float[] rows, int width, int wider)
+    {
+        var wide = new float[rows.Length / width * wider];
+        for (int row = 0; row < rows.Length / width; row++)
+            rows.AsSpan(row * width, width).CopyTo(wide.AsSpan(row * wider));
+        return wide;
     }
 }

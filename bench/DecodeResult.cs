@@ -21,6 +21,18 @@ internal sealed record TogetherRow(string Way, double TextsPerMinute, double Tok
 /// <summary>What a batch behind a report costs.</summary>
 internal sealed record BatchCost(int Rows, double Milliseconds, double TimesOne);
 
+/// <summary>What a batch costs one model, and what it would make with the acceptance of another.</summary>
+/// <param name="Batch">The cost.</param>
+/// <param name="TokensABatch">Tokens that the other model draws from a batch of these rows, the whole draft in it.</param>
+/// <param name="Speedup">Tokens per time against batches of one row.</param>
+internal sealed record CombinedCost(BatchCost Batch, double TokensABatch, double Speedup)
+{
+    public static string Markdown(IEnumerable<CombinedCost> costs) =>
+        "| rows of a batch | ms | times one row | tokens a batch, of the bundle's own LLM | times llama.cpp's one token a batch |\n|---:|---:|---:|---:|---:|\n"
+        + string.Concat(costs.Select(c => string.Create(CultureInfo.InvariantCulture,
+            $"| {c.Batch.Rows} | {c.Batch.Milliseconds:0.000} | {c.Batch.TimesOne:0.00} | {c.TokensABatch:0.00} | {c.Speedup:0.00} |\n")));
+}
+
 /// <summary>All figures of one run.</summary>
 internal sealed record DecodeResult(
     double SpeedupVsLlamacpp, double PlainVsLlamacpp, double FirstTokenVsPrefill, int Parallel, double? ParallelSpeedupVsLlamacpp, double? ParallelVsOneByOne,

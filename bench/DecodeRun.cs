@@ -10,12 +10,12 @@ namespace Pcrl.Bench;
 /// <param name="model">The LLM.</param>
 /// <param name="studies">Visual tokens of each study; texts go through them again and again.</param>
 /// <param name="texts">Texts of each way.</param>
-/// <param name="drafts">Longest drafts to try; the first gives the figures.</param>
+/// <param name="drafts">Longest drafts to try; null for the decoder's own choice; the first gives the figures.</param>
 /// <param name="sampling">Sampling of the first text; the seed counts up.</param>
 /// <param name="processorTime">Processor time in place of wall time.</param>
-internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]> studies, int texts, IReadOnlyList<int> drafts, SamplingOptions sampling, bool processorTime)
+internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]> studies, int texts, IReadOnlyList<int?> drafts, SamplingOptions sampling, bool processorTime)
 {
-    private const int CostRounds = 25, WarmUp = 1, WarmUpTokens = 8;
+    private const int CostRounds = 9, WarmUp = 1, WarmUpTokens = 8;
 
     /// <summary>
     /// One text. Wall time is split where the first token is drawn; processor time, which counts all threads, by writing a text of one token too.
@@ -60,8 +60,8 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
             foreach (var decoder in speculative)
                 decoder.WaitUntilReady();
             var ways = new Dictionary<string, List<Text>> { ["llama.cpp loop"] = [], ["plain"] = [] };
-            foreach (int most in drafts)
-                ways[$"speculative, drafts up to {most}"] = [];
+            foreach (int? most in drafts)
+                ways[most is null ? "speculative" : $"speculative, drafts up to {most}"] = [];
             for (int i = -WarmUp; i < texts; i++)
             {
                 cancellation.ThrowIfCancellationRequested();
@@ -83,7 +83,7 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
                 Median(drafted.Zip(loops, (a, b) => a.Rate / b.Rate)), Median(plains.Zip(loops, (a, b) => a.Rate / b.Rate)),
                 Median(plains.Zip(loops, (a, b) => a.First / b.First)), parallel,
                 parallel > 1 ? together[^1].TokensPerSecond / together[0].TokensPerSecond : null, parallel > 1 ? together[^1].TextsPerMinute / perMinute : null,
-                [.. ways.Select(way => Row(way.Key, way.Value))], together, [.. Costs(widths, cancellation)],
+                [.. ways.Select(way => Row(way.Key, way.Value))], together, Costs(model, widths, cancellation),
                 same + (parallel > 1 ? $"; with {parallel} at once: {alike} of {texts}." : "."),
                 model.CacheBytes(model.ContextLength) / (double)(1 << 20), drafted[0].Written);
         }
@@ -94,16 +94,28 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         }
     }
 
-    private IEnumerable<BatchCost> Costs(int[] widths, CancellationToken cancellation)
+    private List<BatchCost> Costs(LanguageModel of, int[] widths, CancellationToken cancellation) =>
+        LlamaLoop.BatchCosts(of, Math.Min(128, of.ContextLength / 2), widths, CostRounds, processorTime, cancellation);
+
+    /// <summary>
+    /// For models whose texts would take too long: what their batches take, and what speculation would come to with the drafts that this run's LLM accepts.
+    /// </summary>
+    /// <param name="large">The model that is too slow to write.</param>
+    /// <param name="widths">Rows of the batches, the first being 1.</param>
+    /// <param name="cancellation">Stops between two batches.</param>
+    public List<CombinedCost> Combine(LanguageModel large, int[] widths, CancellationToken cancellation)
     {
-        double one = 0;
-        foreach (int width in widths)
+        string[] phrases = bundle.ReadPhrases();
+        return [.. Costs(large, widths, cancellation).Select(cost =>
         {
-            cancellation.ThrowIfCancellationRequested();
-            double seconds = LlamaLoop.BatchSeconds(model, Math.Min(128, model.ContextLength / 2), width, CostRounds, processorTime);
-            one = one == 0 ? seconds : one;
-            yield return new BatchCost(width, seconds * 1000, seconds / one);
-        }
+            if (cost.Rows == 1)
+                return new CombinedCost(cost, 1, 1);
+            using var decoder = new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, MostDrafted = cost.Rows - 1, WholeDrafts = true });
+            decoder.WaitUntilReady();
+            var written = Enumerable.Range(0, texts).Select(i => Write(decoder, Study(i), Sampling(i), null).Summary).ToList();
+            double tokens = (double)written.Sum(text => text.GeneratedTokens - 1) / written.Sum(text => text.Steps - 1);
+            return new CombinedCost(cost, tokens, tokens / cost.TimesOne);
+        })];
     }
 
     /// <summary>Many texts at once in every way, each way warmed up, and how many came out as when written alone.</summary>

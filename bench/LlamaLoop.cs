@@ -132,29 +132,37 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
         }
     }
 
-    /// <summary>Seconds of a batch of some rows behind a prompt, median of several.</summary>
-    public static double BatchSeconds(LanguageModel model, int prompt, int rows, int rounds, bool processorTime)
+    /// <summary>What batches of some widths take behind a prompt; medians, each width warmed up.</summary>
+    public static List<BatchCost> BatchCosts(LanguageModel model, int prompt, IReadOnlyList<int> widths, int rounds, bool processorTime, CancellationToken cancellation)
     {
-        using var context = LlamaContextHandle.Create(model, new LlamaContextSize(prompt + rows, 1, prompt + rows, rows));
-        float[] embeddings = model.Embed([.. Enumerable.Range(0, prompt + rows).Select(i => i % 200)]);
-        var outputs = new sbyte[rows];
+        int most = widths.Max();
+        using var context = LlamaContextHandle.Create(model, new LlamaContextSize(prompt + most, 1, prompt + most, most));
+        float[] embeddings = model.Embed([.. Enumerable.Range(0, prompt + most).Select(i => i % 200)]);
+        var outputs = new sbyte[most];
         Array.Fill(outputs, (sbyte)1);
-        var times = new List<double>();
+        var costs = new List<BatchCost>();
         fixed (float* all = embeddings)
         fixed (sbyte* wanted = outputs)
         {
             context.Decode(new LlamaBatch { Count = prompt, Embeddings = all });
-            for (int round = 0; round <= rounds; round++)
+            foreach (int rows in widths)
             {
-                var start = Timing.Now(processorTime);
-                context.Decode(new LlamaBatch { Count = rows, Embeddings = all + (long)prompt * model.Width, Outputs = wanted });
-                context.Logits(rows - 1, 1);
-                if (round > 0) // the first one warms up
-                    times.Add((Timing.Now(processorTime) - start).TotalSeconds);
-                LlamaNative.Forget(LlamaNative.Memory(context), 0, prompt, -1);
+                var times = new List<double>();
+                for (int round = 0; round <= rounds; round++)
+                {
+                    cancellation.ThrowIfCancellationRequested();
+                    var start = Timing.Now(processorTime);
+                    context.Decode(new LlamaBatch { Count = rows, Embeddings = all + (long)prompt * model.Width, Outputs = wanted });
+                    context.Logits(rows - 1, 1);
+                    if (round > 0)
+                        times.Add((Timing.Now(processorTime) - start).TotalMilliseconds);
+                    LlamaNative.Forget(LlamaNative.Memory(context), 0, prompt, -1);
+                }
+                double median = times.Order().ElementAt(times.Count / 2);
+                costs.Add(new BatchCost(rows, median, costs.Count > 0 ? median / costs[0].Milliseconds : 1));
             }
         }
-        return times.Order().ElementAt(times.Count / 2);
+        return costs;
     }
 
     private static nint Samplers(SamplingOptions sampling)

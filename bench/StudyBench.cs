@@ -85,14 +85,16 @@ internal static class StudyBench
                 Of("decode", r => r.Report.TimingsMs.Decode), Of("whole", r => r.Total),
             ];
             using var device = Device.Open(DeviceKind.Cpu, options.Threads);
-            var conditions = Conditions.Of(device, seed);
+            var conditions = Conditions.Of(device, seed) with { Device = reporter.Device };
+            double? fresh = cold > 0 ? 60_000 / Quantile(starts, 0.5) : null;
             if (json)
             {
                 Console.WriteLine(JsonSerializer.Serialize(new
                 {
                     conditions, model = reporter.Manifest.Model, studies = paths.Count, reports = reports.Count, stages, coldMs = starts,
                     studiesPerMinute = perMinute, parallel = options.Parallel, studiesPerMinuteParallel = perMinuteTogether,
-                    parallelVsOneByOne = perMinuteTogether / perMinute, peakMib = peak >> 20, soak = soaked,
+                    parallelVsOneByOne = perMinuteTogether / perMinute,
+                    parallelVsFreshProcesses = fresh is { } each ? perMinuteTogether / each : (double?)null, peakMib = peak >> 20, soak = soaked,
                 }, Json.Readable));
                 return;
             }
@@ -104,6 +106,8 @@ internal static class StudyBench
             if (starts.Length > 0)
                 Console.WriteLine($"\nCold, process start to end: p50 {Figure(Quantile(starts, 0.5), "0")} ms of {starts.Length}  ");
             Console.WriteLine($"One after another: {Figure(perMinute, "0.0")} studies/minute; {options.Parallel} at once: {Figure(perMinuteTogether, "0.0")} ({Figure(perMinuteTogether / perMinute, "0.00")} times)  ");
+            if (fresh is { } processes)
+                Console.WriteLine($"One after another in processes of their own: {Figure(processes, "0.0")} studies/minute; {options.Parallel} at once: {Figure(perMinuteTogether / processes, "0.00")} times that  ");
             Console.WriteLine($"Peak memory: {peak >> 20} MiB");
             if (soaked is not null)
                 Console.WriteLine($"\nSoak: {soaked.Reports} reports; ended by {string.Join(", ", soaked.Stops.Select(s => $"{s.Key}: {s.Value}"))}; resident MiB after each tenth: {string.Join(" ", soaked.ResidentMib)}");

@@ -194,6 +194,8 @@ public sealed partial class BatchDecoder
                 _chances.Add(draft.Chance(i));
             rows++;
         }
+        if (_options.WholeDrafts)
+            return 0;
         _chances.Sort((a, b) => b.CompareTo(a));
         int worth = rows > 0 ? _policy.Worth(CollectionsMarshal.AsSpan(_chances), rows, rows) : 0;
         return worth > 0 ? _chances[worth - 1] : double.PositiveInfinity;

@@ -17,8 +17,14 @@ public sealed record DecodingOptions
     /// <summary>Findings from which the drafts are made; without any a text can only repeat itself.</summary>
     public IReadOnlyList<string> Phrases { get; init; } = [];
 
-    /// <summary>Longest draft. How much of it goes into a batch is learnt from what batches take (<see cref="DraftPolicy"/>).</summary>
-    internal int MostDrafted { get; init; } = 7;
+    /// <summary>
+    /// Longest draft; null for what llama.cpp's kernels take at once: six rows on the CPU, eight on a GPU. How much of it goes into a batch is learnt from what
+    /// batches take (<see cref="DraftPolicy"/>).
+    /// </summary>
+    internal int? MostDrafted { get; init; }
+
+    /// <summary>Puts whole drafts into the batch, whatever they cost: to measure how many of them are accepted.</summary>
+    internal bool WholeDrafts { get; init; }
 }
 
 /// <summary>
@@ -62,7 +68,7 @@ public sealed partial class BatchDecoder : IDisposable
             throw new InputException("sequences", $"must be between 1 and {MostSequences}, is {options.Sequences}");
         _model = model;
         _options = options;
-        _mostDrafted = options.Speculation ? options.MostDrafted : 0;
+        _mostDrafted = !options.Speculation ? 0 : options.MostDrafted ?? (model.Device.Kind == LanguageDevice.Cpu ? 5 : 7);
         _head = model.Embed(model.Tokenize(prompt.Head, parseSpecial: true));
         _tail = model.Embed(model.Tokenize(prompt.Tail, parseSpecial: true));
         if (HeadLength + _tail.Length / model.Width >= model.ContextLength)

@@ -18,9 +18,10 @@ internal sealed class DraftPolicy
     private const int Widths = 64;
 
     /// <summary>
-    /// The share of the newest measurement in the time of a width. Slower ones count less: mostly something else had the processor meanwhile.
+    /// The share of the newest measurement in the time of a width, where it is slower than was known: mostly something else had the processor meanwhile. A
+    /// faster one is the truth.
     /// </summary>
-    private const double Faster = 0.3, Slower = 0.05;
+    private const double Slower = 0.05;
 
     /// <summary>A width not tried for so many batches is taken from the others' times again: a wrong figure must not stay.</summary>
     private const int Stale = 200;
@@ -76,7 +77,7 @@ internal sealed class DraftPolicy
         if (rows <= Widths)
         {
             ref var width = ref _widths[rows == _lastRows ? 1 : 0, rows];
-            seconds = IsFresh(width) ? width.Seconds + (seconds < width.Seconds ? Faster : Slower) * (seconds - width.Seconds) : seconds;
+            seconds = IsFresh(width) ? Math.Min(seconds, width.Seconds + Slower * (seconds - width.Seconds)) : seconds;
             width = (seconds, ++_count);
         }
         _batches = Memory * _batches + 1;
@@ -87,25 +88,35 @@ internal sealed class DraftPolicy
         _lastRows = rows;
     }
 
-    /// <summary>Seconds that a batch of so many rows would take now.</summary>
+    /// <summary>Seconds that a batch of so many rows would take now, no more than a wider one.</summary>
     private double Seconds(int rows)
     {
-        if (rows <= Widths)
-        {
-            int same = rows == _lastRows ? 1 : 0;
-            foreach (var width in (ReadOnlySpan<(double Seconds, int At)>)[_widths[same, rows], _widths[1 - same, rows]])
-            {
-                if (IsFresh(width))
-                    return width.Seconds;
-            }
-        }
+        double seconds = Took(rows) ?? Expected(rows);
+        for (int wider = rows + 1; wider <= Widths; wider++)
+            seconds = Math.Min(seconds, Took(wider) ?? seconds);
+        return seconds;
+    }
+
+    /// <summary>What batches of a width took lately, or null.</summary>
+    private double? Took(int rows)
+    {
+        if (rows > Widths)
+            return null;
+        var (anew, same) = (_widths[0, rows], _widths[1, rows]);
+        if (rows == _lastRows && IsFresh(same))
+            return same.Seconds;
+        return IsFresh(anew) ? anew.Seconds : IsFresh(same) ? same.Seconds : null;
+    }
+
+    /// <summary>What the other widths let expect: a time for the batch and one for each row.</summary>
+    private double Expected(int rows)
+    {
         if (_batches == 0)
             return 1;
         double spread = _batches * _rowsSquared - _rows * _rows;
-        if (spread < 1e-3 * _batches * _batches)
-            return _seconds / _batches; // batches of one width only: more rows cost nothing until they were seen to
-        double ofRow = Math.Max(0, (_batches * _rowSeconds - _rows * _seconds) / spread), ofBatch = (_seconds - ofRow * _rows) / _batches;
-        return Math.Max(ofBatch + ofRow * rows, 1e-9);
+        // Batches of one width only: more rows cost nothing until they were seen to.
+        double ofRow = spread < 1e-3 * _batches * _batches ? 0 : Math.Max(0, (_batches * _rowSeconds - _rows * _seconds) / spread);
+        return Math.Max((_seconds - ofRow * _rows) / _batches + ofRow * rows, 1e-9);
     }
 
     private bool IsFresh((double Seconds, int At) width) => width.At > 0 && _count - width.At < Stale;
