@@ -45,7 +45,7 @@ public sealed record MiniCluesConfig
     public FitConfig OutputFit { get; init; } = new() { Steps = 200, Batch = 2, LearningRate = 5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Optimisation of the whole segmenter; the batch counts slices.</summary>
-    public FitConfig SamFit { get; init; } = new() { Steps = 500, Batch = 2, LearningRate = 1e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig SamFit { get; init; } = new() { Steps = 800, Batch = 2, LearningRate = 1e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Prompts per slice and step.</summary>
     public int Prompts { get; init; } = 16;

@@ -122,7 +122,7 @@ internal sealed class MiniSam : IDisposable
             WriteTargets(slice, at, things.AsSpan(i * SamMaskDecoder.Multimasks * side * side));
         }
         var (sparse, dense) = _sam.PromptEncoder.Forward(new SamPrompts(tensor(points).view(count, 1, 2), ones(count, 1, dtype: int32)));
-        var (masks, iou) = _sam.MaskDecoder.Forward(embedding.repeat_interleave(prompts, 0), _positions, sparse, dense, multimask: true);
+        var (masks, iou) = _sam.MaskDecoder.Forward(slices.Length == 1 ? embedding : embedding.repeat_interleave(prompts, 0), _positions, sparse, dense, multimask: true);
         return (loss + MaskLoss(masks, iou, Targets(Pictures(things, SamMaskDecoder.Multimasks)).to(float32))).MoveToOuterDisposeScope();
     }
 

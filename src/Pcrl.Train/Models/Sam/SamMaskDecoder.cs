@@ -48,7 +48,7 @@ public sealed class SamMaskDecoder : Module
         using var scope = NewDisposeScope();
         long count = sparse.shape[0], width = image.shape[1], grid = image.shape[2];
         var tokens = cat([iou_token.weight!, mask_tokens.weight!]).unsqueeze(0).expand(count, -1, -1);
-        var (queries, keys) = transformer.Forward((image + dense).expand(count, -1, -1, -1), positions, cat([tokens, sparse], dim: 1));
+        var (queries, keys) = transformer.Forward(image + dense, positions, cat([tokens, sparse], dim: 1));
         var upscaled = Upscale(keys.transpose(1, 2).reshape(count, width, grid, grid));
         long side = upscaled.shape[2];
         int first = multimask ? 1 : 0, masks = multimask ? Multimasks : 1;
