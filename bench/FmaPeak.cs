@@ -6,7 +6,7 @@ namespace Pcrl.Bench;
 /// <summary>What the processor's multiply-add units do when nothing else is in their way: the ceiling for every fp32 kernel.</summary>
 internal static class FmaPeak
 {
-    private const int Rounds = 2_000_000;
+    private const int Rounds = 40_000_000; // a tenth of a second: new threads may begin on one core and part only after some milliseconds
     private const int Chains = 12; // enough independent sums to hide the latency of two units
 
     /// <summary>GFLOP/s, the best of five: of <paramref name="threads"/> threads together, in processor time of each.</summary>

@@ -96,6 +96,9 @@ public static class BundleConverter
     {
         folder = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
         string temporary = folder + GgufWriter.PartialSuffix;
+        bool isOther = File.Exists(folder) || (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any() && !File.Exists(Path.Combine(folder, Bundle.ManifestFile)));
+        if (isOther)
+            throw new InputException(folder, "is no bundle that could be replaced, it is left alone");
         try
         {
             Directory.CreateDirectory(temporary); // one that a killed process left is gone on with
@@ -154,6 +157,8 @@ public static class BundleConverter
     public static ParityFigures Convert(
         LlmCheckpoint model, LoraAdapter? adapter, string path, ConversionOptions options, CancellationToken cancellation = default)
     {
+        if (model.Files.Any(file => Path.GetFullPath(file) == Path.GetFullPath(path)))
+            throw new InputException(path, "is a file of the model itself");
         ParityFigures? figures = null;
         var trainedOn = options.TrainedOn ?? AdapterBase.Nf4;
         options.Say($"writing {path} as {options.LanguageType}");

@@ -14,6 +14,9 @@ internal sealed class LlamaReference(LlmConfig config, ITensorSource weights, Lo
 {
     private const int HeadRows = 8192; // of the output layer at a time: it is too large for memory at once
 
+    // Every matrix passes through this: new arrays of their size would fill memory until somebody collects them.
+    private readonly float[] _matrix = new float[Math.Max(Math.Max(config.IntermediateSize, config.HiddenSize), Math.Min(HeadRows, config.VocabSize)) * config.HiddenSize];
+
     /// <summary>Next-token logits at every position of several texts, [positions of all texts, vocabulary], row-major.</summary>
     /// <param name="texts">Embeddings, each [positions, width] row-major.</param>
     public float[] Logits(IReadOnlyList<float[]> texts)
@@ -48,14 +51,12 @@ internal sealed class LlamaReference(LlmConfig config, ITensorSource weights, Lo
         string name = config.TieWordEmbeddings ? "model.embed_tokens" : "lm_head";
         long positions = hidden.shape[0];
         var logits = new float[positions * config.VocabSize];
-        var rows = new float[HeadRows * config.HiddenSize];
         for (int first = 0; first < config.VocabSize; first += HeadRows)
         {
             using var step = NewDisposeScope();
             int count = Math.Min(HeadRows, config.VocabSize - first);
-            var part = rows.AsSpan(0, count * config.HiddenSize);
-            weights.ReadFloats($"{name}.weight", (long)first * config.HiddenSize, part);
-            float[] got = hidden.matmul(tensor(part.ToArray()).view(count, config.HiddenSize).t()).contiguous().data<float>().ToArray();
+            using var rows = Matrix(name, first, count, config.HiddenSize);
+            float[] got = hidden.matmul(rows.t()).contiguous().data<float>().ToArray();
             for (long p = 0; p < positions; p++)
                 got.AsSpan((int)p * count, count).CopyTo(logits.AsSpan((int)(p * config.VocabSize) + first));
         }
@@ -103,14 +104,20 @@ internal sealed class LlamaReference(LlmConfig config, ITensorSource weights, Lo
     private Tensor Norm(Tensor x, string name) =>
         x * rsqrt(x.square().mean([-1], keepdim: true) + config.RmsNormEps) * tensor(weights.ReadFloats($"{name}.weight"));
 
+    /// <summary>Rows of a matrix, valid until the next call.</summary>
+    private Tensor Matrix(string name, long first, long rows, long columns)
+    {
+        weights.ReadFloats($"{name}.weight", first * columns, _matrix.AsSpan(0, checked((int)(rows * columns))));
+        using var all = from_array(_matrix); // no copy
+        return all.narrow(0, 0, rows * columns).view(rows, columns);
+    }
+
     /// <summary>Wx + scale · B(Ax).</summary>
     private Tensor Project(string name, Tensor x)
     {
         using var scope = NewDisposeScope();
         var shape = weights.Shape($"{name}.weight");
-        var values = new float[shape[0] * shape[1]];
-        weights.ReadFloats($"{name}.weight", 0, values);
-        using var matrix = from_array(values).view([.. shape]);
+        using var matrix = Matrix(name, 0, shape[0], shape[1]);
         var y = x.matmul(matrix.t());
         if (adapter?.Deltas.GetValueOrDefault(name) is { } delta)
         {

@@ -74,7 +74,15 @@ internal static class ParityCheck
         float[] trained = reference.Logits([.. texts.Select(t => reference.Embed(t))]);
         using var trimming = MappedMemory.KeepBelow(path, MostMapped);
         using var language = LanguageModel.Load(path, new LanguageOptions());
-        return new ParityFigures(type, null, LogitFigures.Compare(trained, [.. texts.SelectMany(t => language.EvaluateTokens(t))], model.Config.VocabSize));
+        var written = new float[trained.Length];
+        int at = 0;
+        foreach (int[] text in texts)
+        {
+            float[] logits = language.EvaluateTokens(text);
+            logits.CopyTo(written, at);
+            at += logits.Length;
+        }
+        return new ParityFigures(type, null, LogitFigures.Compare(trained, written, model.Config.VocabSize));
     }
 
     /// <summary>Compares a bundle's files with the parts they were made from, on one phantom study and fixed findings.</summary>

@@ -51,6 +51,15 @@ public sealed class ConvertCommandTests : IDisposable
         Assert.Equal(["model"], Directory.GetFileSystemEntries(_folder).Select(Path.GetFileName));
     }
 
+    [Fact]
+    public void A_file_of_the_model_is_never_written_over()
+    {
+        string model = SmallLlm.SaveHuggingFace(At("model"), SmallLlm.Wide), weights = Path.Combine(model, "model.safetensors");
+        byte[] before = File.ReadAllBytes(weights);
+        PcrlProcess.Convert("llm", model, weights).AssertOneLineError("a file of the model itself");
+        Assert.Equal(before, File.ReadAllBytes(weights));
+    }
+
     [SkippableFact]
     public void A_disk_with_room_for_80_percent_is_refused_before_a_byte_is_written()
     {

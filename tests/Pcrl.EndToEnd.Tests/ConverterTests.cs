@@ -142,5 +142,10 @@ public sealed class ConverterTests : IDisposable
         BundleConverter.Convert(run, new JsonObject { ["try"] = 2 }, bundle, new ConversionOptions());
         Assert.Equal(2, Bundle.Open(bundle).Manifest.Provenance["try"]!.GetValue<int>());
         Assert.Equal([bundle], Directory.GetFileSystemEntries(_folder));
+
+        File.Delete(Path.Combine(bundle, "pcrl.json")); // now it is a folder of somebody's
+        var error = Assert.Throws<InputException>(() => BundleConverter.Convert(run, [], bundle, new ConversionOptions()));
+        Assert.Contains("is no bundle", error.Message);
+        Assert.NotEmpty(Directory.GetFiles(bundle));
     }
 }

@@ -18,8 +18,10 @@ public sealed class FullSizeConversionTests(ITestOutputHelper output)
     private const long GibiByte = 1L << 30;
     private static readonly LlmConfig Config = new();
 
-    [SkippableFact]
-    public void Llama_3_8B_converts_in_4_GiB_at_the_speed_of_a_copy()
+    [SkippableTheory]
+    [InlineData("F16")]
+    [InlineData("Q4_K_M")]
+    public void Llama_3_8B_converts_in_4_GiB(string type)
     {
         string? work = Environment.GetEnvironmentVariable("PCRL_FULL_SIZE");
         Skip.If(string.IsNullOrEmpty(work), "NOT CHECKED: set PCRL_FULL_SIZE to a folder on a disk with 40 GB free");
@@ -27,15 +29,12 @@ public sealed class FullSizeConversionTests(ITestOutputHelper output)
         if (!File.Exists(Path.Combine(model, "config.json")))
             Save(model);
 
-        // Alternating, because the disk and the neighbours change their minds: copy, F16, copy.
-        double before = Copy(model, work!);
-        var (half, memory) = Convert(model, Path.Combine(work!, "f16.gguf"), "F16");
-        double after = Copy(model, work!), copy = (before + after) / 2;
-        output.WriteLine($"copy of the shards, flushed: {before:0} and {after:0} MB/s; F16 {half:0} MB/s ({half / copy:p0} of the copy), peak {memory / (double)GibiByte:0.00} GiB");
-        var (quantised, quantisedMemory) = Convert(model, Path.Combine(work!, "q4.gguf"), "Q4_K_M");
-        output.WriteLine($"Q4_K_M {quantised:0} MB/s of output, peak {quantisedMemory / (double)GibiByte:0.00} GiB");
+        // Alternating, because the disk and the neighbours change their minds: copy, F16, copy. Other types take the time of quantising, not of the disk.
+        double before = type == "F16" ? Copy(model, work!) : double.NaN;
+        var (rate, memory) = Convert(model, Path.Combine(work!, type + ".gguf"), type);
+        double after = type == "F16" ? Copy(model, work!) : double.NaN, copy = (before + after) / 2;
+        output.WriteLine($"{type}: {rate:0} MB/s of output, peak {memory / (double)GibiByte:0.00} GiB; copy of the shards, flushed: {before:0} and {after:0} MB/s ({rate / copy:p0})");
         Assert.InRange(memory, 0, 4 * GibiByte);
-        Assert.InRange(quantisedMemory, 0, 4 * GibiByte);
     }
 
     /// <summary>Bytes per second of cp and sync, in MB/s.</summary>

@@ -83,13 +83,10 @@ internal static class StepCommand
             optimizer.step();
             var all = clock.Elapsed;
             Print($"step {step}: report {parts.Report:0.0000}, segmentation {parts.Segmentation:0.0000}, entity {parts.Entity:0.0000}, theme {parts.Theme:0.0000}, gradient {norm:0.000}");
-            Print($"step {step}: {all.TotalSeconds:0.0} s (forward {forward.TotalSeconds:0.0}, backward {backward.TotalSeconds:0.0}), peak memory {PeakGibibytes()} GiB, {Tensor.TotalCount} tensors");
+            Print($"step {step}: {all.TotalSeconds:0.0} s (forward {forward.TotalSeconds:0.0}, backward {backward.TotalSeconds:0.0}), peak memory {PeakMemory.Gibibytes} GiB, {Tensor.TotalCount} tensors");
         }
         return 0;
     }
 
     private static void Print(FormattableString line) => Console.WriteLine(line.ToString(CultureInfo.InvariantCulture));
-
-    /// <summary>Most memory that the process ever had in use.</summary>
-    private static string PeakGibibytes() => (Process.GetCurrentProcess().PeakWorkingSet64 / (double)(1L << 30)).ToString("0.00", CultureInfo.InvariantCulture);
 }

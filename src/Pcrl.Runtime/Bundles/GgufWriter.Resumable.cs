@@ -1,8 +1,6 @@
 using System.Diagnostics;
-using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text;
-using Microsoft.Win32.SafeHandles;
 
 namespace Pcrl.Runtime.Bundles;
 
@@ -37,7 +35,7 @@ public sealed partial class GgufWriter
         bool isOurs = false;
         try
         {
-            using (var stream = new FileStream(partial, FileMode.OpenOrCreate, FileAccess.Write, FileShare.None, bufferSize: 0))
+            using (var stream = new SequentialFile(partial))
             {
                 isOurs = true; // another process that writes the same file would have it locked
                 WriteFrom(stream, progressPath, inputs, progress, betweenCheckpoints ?? TimeSpan.FromSeconds(10), cancellation);
@@ -60,7 +58,7 @@ public sealed partial class GgufWriter
         }
     }
 
-    private void WriteFrom(FileStream stream, string progressPath, string? inputs, Action<long, long>? progress, TimeSpan betweenCheckpoints,
+    private void WriteFrom(SequentialFile stream, string progressPath, string? inputs, Action<long, long>? progress, TimeSpan betweenCheckpoints,
         CancellationToken cancellation)
     {
         using var header = new MemoryStream();
@@ -72,9 +70,8 @@ public sealed partial class GgufWriter
         long done = fingerprint is null ? 0 : ReadProgress(progressPath, fingerprint);
         if (done < header.Length || done > stream.Length)
             done = 0;
-        stream.SetLength(done);
-        RequireSpace(stream.Name, total - done);
-        stream.Position = done;
+        stream.GoOnAt(done);
+        RequireSpace(progressPath, total - done);
         if (done == 0)
             header.WriteTo(stream);
         progress?.Invoke(stream.Position, total);
@@ -86,30 +83,17 @@ public sealed partial class GgufWriter
             if (position <= done)
                 continue;
             cancellation.ThrowIfCancellationRequested();
-            long start = stream.Position;
             WriteTensor(stream, tensor);
-            BeginWriteBack(stream, start);
             progress?.Invoke(stream.Position, total);
             if (fingerprint is not null && sinceCheckpoint.Elapsed >= betweenCheckpoints)
             {
-                stream.Flush(flushToDisk: true);
+                stream.Flush();
                 File.WriteAllText(progressPath, $"{fingerprint} {stream.Position}\n"); // torn, it matches no fingerprint or no length
                 sinceCheckpoint.Restart();
             }
         }
-        stream.Flush(flushToDisk: true);
+        stream.Flush();
     }
-
-    /// <summary>Lets the disk begin with what was written from <paramref name="start"/> on, so that a flush finds little left to do.</summary>
-    private static void BeginWriteBack(FileStream stream, long start)
-    {
-        const uint Write = 2; // SYNC_FILE_RANGE_WRITE
-        if (OperatingSystem.IsLinux())
-            _ = SyncFileRange(stream.SafeFileHandle, start, stream.Position - start, Write);
-    }
-
-    [LibraryImport("libc", EntryPoint = "sync_file_range")]
-    private static partial int SyncFileRange(SafeFileHandle file, long offset, long bytes, uint flags);
 
     private static long ReadProgress(string path, string fingerprint)
     {

@@ -6,17 +6,18 @@ using Pcrl.Train.Fitting;
 namespace Pcrl.Train.Clues;
 
 /// <summary>How good clues are against the true masks of phantoms.</summary>
-/// <param name="Things">Organs and lesions larger than 1 % of their slice.</param>
+/// <param name="Things">Organs (with all their parts) and lesions larger than 1 % of their slice.</param>
 /// <param name="MeanBestIou">Mean over them of the best IoU among all automatic masks of the slice.</param>
 /// <param name="MeanBestGalleryIou">The same among the five masks of the gallery only.</param>
 /// <param name="LesionIou">Mean best IoU over the lesions alone; NaN without any.</param>
+/// <param name="PartIou">Mean best IoU over the connected parts of organs larger than 1 % of the slice, among all masks.</param>
 /// <param name="Retrievals">Entities named in the findings and drawn in the phantom.</param>
 /// <param name="Overlapping">Share of them whose mask touches the entity.</param>
 /// <param name="Fitting">Share of them whose mask lies in the entity with at least a quarter of its pixels, or covers a quarter of the entity.</param>
 /// <param name="Chance">What a random mask of the entity's gallery would reach in <paramref name="Overlapping"/>.</param>
 /// <param name="ChanceFitting">The same in <paramref name="Fitting"/>.</param>
 public sealed record ClueReport(
-    int Things, double MeanBestIou, double MeanBestGalleryIou, double LesionIou,
+    int Things, double MeanBestIou, double MeanBestGalleryIou, double LesionIou, double PartIou,
     int Retrievals, double Overlapping, double Fitting, double Chance, double ChanceFitting)
 {
     /// <summary>Share of a slice above which a thing counts.</summary>
@@ -27,7 +28,7 @@ public sealed record ClueReport(
         ClueMaker maker, ulong firstSeed, int count, PhantomOptions options, int imageSize, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         var clock = System.Diagnostics.Stopwatch.StartNew();
-        List<double> best = [], bestInGallery = [], lesions = [];
+        List<double> best = [], bestInGallery = [], lesions = [], parts = [];
         List<(bool Overlaps, bool Fits)> found = [];
         List<(double Overlaps, double Fits)> chance = [];
         for (int i = 0; i < count; i++)
@@ -38,14 +39,17 @@ public sealed record ClueReport(
             var galleries = Array.ConvertAll(masks, slice => MaskGallery.Select(slice).Select(m => m.Mask.Decode()).ToList());
             for (int s = 0; s < masks.Length; s++)
             {
-                foreach (var thing in truth.Things(s, (int)Math.Ceiling(SmallestShare * imageSize * imageSize)))
+                int smallest = (int)Math.Ceiling(SmallestShare * imageSize * imageSize);
+                var things = truth.Things(s, smallest).ToLookup(t => t.IsLesion);
+                double Best(List<bool[]> among, PhantomThing thing) => among.Select(m => MaskGeometry.Iou(m, thing.Mask)).DefaultIfEmpty(0).Max();
+                foreach (var thing in truth.Organs(s, smallest).Concat(things[true]))
                 {
-                    double iou = decoded[s].Select(m => Iou(m, thing.Mask)).DefaultIfEmpty(0).Max();
-                    best.Add(iou);
-                    bestInGallery.Add(galleries[s].Select(m => Iou(m, thing.Mask)).DefaultIfEmpty(0).Max());
+                    best.Add(Best(decoded[s], thing));
+                    bestInGallery.Add(Best(galleries[s], thing));
                     if (thing.IsLesion)
-                        lesions.Add(iou);
+                        lesions.Add(best[^1]);
                 }
+                parts.AddRange(things[false].Select(part => Best(decoded[s], part)));
             }
             var clues = maker.Make(truth.Study, masks, cancellation);
             foreach (var entity in clues.Entities.Where(e => e.Slice >= 0 && PhantomClueStudy.OrgansOf(e.Entity).Count > 0))
@@ -59,7 +63,7 @@ public sealed record ClueReport(
             progress.Report(new StageProgress("measure", i + 1, count, "phantoms", clock.Elapsed, null));
         }
         static double Mean(IEnumerable<double> values) => values.DefaultIfEmpty(double.NaN).Average();
-        return new ClueReport(best.Count, Mean(best), Mean(bestInGallery), Mean(lesions), found.Count,
+        return new ClueReport(best.Count, Mean(best), Mean(bestInGallery), Mean(lesions), Mean(parts), found.Count,
             Mean(found.Select(f => f.Overlaps ? 1.0 : 0)), Mean(found.Select(f => f.Fits ? 1.0 : 0)), Mean(chance.Select(c => c.Overlaps)), Mean(chance.Select(c => c.Fits)));
     }
 
@@ -69,22 +73,12 @@ public sealed record ClueReport(
         mean best IoU, all automatic masks          {MeanBestIou:0.000}
         mean best IoU, gallery of {MaskGallery.Size} masks           {MeanBestGalleryIou:0.000}
         mean best IoU, lesions only                 {LesionIou:0.000}
+        mean best IoU, connected parts of organs    {PartIou:0.000}
         entities retrieved                          {Retrievals}
         mask overlaps the entity                    {Overlapping:0.0 %}  (a random mask {Chance:0.0 %})
         mask is a quarter of it or in it            {Fitting:0.0 %}  (a random mask {ChanceFitting:0.0 %})
 
         """);
-
-    private static double Iou(bool[] a, bool[] b)
-    {
-        int both = 0, either = 0;
-        for (int i = 0; i < a.Length; i++)
-        {
-            both += a[i] & b[i] ? 1 : 0;
-            either += a[i] | b[i] ? 1 : 0;
-        }
-        return either == 0 ? 0 : (double)both / either;
-    }
 
     private static (bool Overlaps, bool Fits) Overlap(bool[] mask, bool[] entity)
     {

@@ -111,4 +111,16 @@ public static class MaskGeometry
         }
         return (labels, sizes);
     }
+
+    /// <summary>Shared pixels as a share of all; 0 of two empty masks.</summary>
+    public static double Iou(bool[] a, bool[] b)
+    {
+        int both = 0, either = 0;
+        for (int i = 0; i < a.Length; i++)
+        {
+            both += a[i] & b[i] ? 1 : 0;
+            either += a[i] | b[i] ? 1 : 0;
+        }
+        return either == 0 ? 0 : (double)both / either;
+    }
 }

@@ -1,6 +1,6 @@
 using Microsoft.ML.Tokenizers;
-using Pcrl.Train.Data;
 using Pcrl.Train.Fitting;
+using Pcrl.Train.Models;
 using Pcrl.Train.Models.Clip;
 using Pcrl.Train.Torch;
 using TorchSharp;
@@ -9,29 +9,53 @@ using static TorchSharp.torch;
 
 namespace Pcrl.Train.Clues;
 
-/// <summary>Teaches a small CLIP which masked slice shows which entity.</summary>
+/// <summary>A mask that a small CLIP learns from, with what it really covers.</summary>
+/// <param name="Slice">The slice under it.</param>
+/// <param name="Mask">[S, S] row-major.</param>
+internal sealed record LabelledMask(TrainingSlice Slice, bool[] Mask);
+
+/// <summary>
+/// Teaches a small CLIP which masked slice shows which entity. It learns from masks of the kind that it will choose among: galleries of the segmenter, labelled by
+/// how much of an entity they cover (IoU), beside the true organs.
+/// </summary>
 internal sealed class MiniClip
 {
-    private readonly List<List<(TrainingSlice Slice, PhantomThing Thing)>> _byOrgan;
-    private readonly string[] _entities;
-    private readonly long[][] _tokens;
+    private readonly TrainingMask[] _masks;
+    private readonly int[][] _byEntity; // masks that cover some of an entity
+    private readonly Tensor _texts;
 
-    private MiniClip(BpeTokenizer tokenizer, TrainingSlice[] slices, ClipConfig config)
+    /// <param name="Picture">[S, S] grey values, black outside the mask.</param>
+    /// <param name="Matches">IoU of mask and entity, per entity; 0 where the slice is of none of its layers.</param>
+    private sealed record TrainingMask(byte[] Picture, float[] Matches);
+
+    private MiniClip(BpeTokenizer tokenizer, IEnumerable<LabelledMask> masks, ClipConfig config)
     {
         var vocabulary = ClueVocabulary.Default;
-        _entities = [.. vocabulary.Entities.Where(e => PhantomClueStudy.OrgansOf(e).Count > 0)];
-        _tokens = [.. _entities.Select(e => ClipScorer.Tokens(vocabulary.PromptFor(e), tokenizer, config))];
-        // Every organ as often as any other: sulci and lobes are on every slice, the sinuses on few.
-        _byOrgan = [.. slices.SelectMany(s => s.Things.Where(t => !t.IsLesion).Select(t => (Slice: s, Thing: t)))
-            .GroupBy(p => p.Thing.Organ).Select(g => g.ToList())];
+        string[] entities = [.. vocabulary.Entities.Where(e => PhantomClueStudy.OrgansOf(e).Count > 0)];
+        _masks = [.. masks.Select(m => new TrainingMask(
+            [.. m.Slice.Pixels.Select((v, p) => m.Mask[p] ? v : (byte)0)], Array.ConvertAll(entities, e => Match(m, e, vocabulary))))];
+        _byEntity = [.. Enumerable.Range(0, entities.Length)
+            .Select(e => Enumerable.Range(0, _masks.Length).Where(m => _masks[m].Matches[e] > 0).ToArray()).Where(found => found.Length > 0)];
+        long[][] tokens = [.. entities.Select(e => ClipScorer.Tokens(vocabulary.PromptFor(e), tokenizer, config))];
+        int longest = tokens.Max(t => t.Length);
+        _texts = tensor(tokens.SelectMany(t => t.Concat(Enumerable.Repeat(t[^1], longest - t.Length))).ToArray()).view(tokens.Length, longest);
+    }
+
+    private static float Match(LabelledMask mask, string entity, ClueVocabulary vocabulary)
+    {
+        if (!vocabulary.LayersOf(entity).Contains(mask.Slice.Layer))
+            return 0;
+        var organs = PhantomClueStudy.OrgansOf(entity);
+        return (float)MaskGeometry.Iou(mask.Mask, Array.ConvertAll(mask.Slice.Organs, o => organs.Contains((Data.PhantomOrgan)o)));
     }
 
     /// <summary>Trains the model.</summary>
     public static void Fit(
-        ClipModel clip, BpeTokenizer tokenizer, TrainingSlice[] slices, MiniCluesConfig config, Workers workers,
+        ClipModel clip, BpeTokenizer tokenizer, IEnumerable<LabelledMask> masks, MiniCluesConfig config, Workers workers,
         IProgress<StageProgress> progress, CancellationToken cancellation)
     {
-        var task = new MiniClip(tokenizer, slices, config.Clip);
+        Initialise(clip);
+        var task = new MiniClip(tokenizer, masks, config.Clip);
         ClipModel[] models = [clip, .. Enumerable.Range(1, workers.Count - 1).Select(_ => Replicate(clip))];
         ClipScorer[] scorers = [.. models.Select(m => new ClipScorer(m, tokenizer))]; // they only prepare pictures; the models stay ours
         Random[] randoms = [.. models.Select((_, i) => new Random(config.Seed + 100 + i))];
@@ -44,10 +68,23 @@ internal sealed class MiniClip
         }
         finally
         {
+            task._texts.Dispose();
             foreach (var replica in models.Skip(1))
                 replica.Dispose();
         }
         clip.eval();
+    }
+
+    /// <summary>As of the segmenter: weights that learn within minutes. Where a patch lies says more here than what is in it.</summary>
+    private static void Initialise(ClipModel clip)
+    {
+        Initialisation.Widen(clip);
+        using var nothing = no_grad();
+        foreach (var (name, weight) in clip.named_parameters())
+        {
+            if (name == "vision_model.embeddings.position_embedding.weight")
+                weight.normal_(0, 0.5);
+        }
     }
 
     private static ClipModel Replicate(ClipModel clip)
@@ -62,33 +99,24 @@ internal sealed class MiniClip
     private Tensor Loss(ClipModel clip, ClipScorer scorer, int count, Random random)
     {
         using var scope = NewDisposeScope();
-        int longest = _tokens.Max(t => t.Length);
-        var ids = tensor(_tokens.SelectMany(t => t.Concat(Enumerable.Repeat(t[^1], longest - t.Length))).ToArray()).view(_tokens.Length, longest);
-        var pictures = new List<byte[]>();
-        var matches = new List<float>();
-        for (int i = 0; i < count; i++)
-        {
-            var group = _byOrgan[random.Next(_byOrgan.Count)];
-            var (slice, thing) = group[random.Next(group.Count)];
-            pictures.Add([.. slice.Pixels.Select((v, p) => thing.Mask[p] ? v : (byte)0)]);
-            matches.AddRange(_entities.Select(e => Matches(e, thing, slice.Layer) ? 1f : 0));
-        }
-        return Loss(ClipLoss.Logits(clip.Images(scorer.Input(pictures)), clip.Texts(ids), clip.LogitScale),
-            tensor(matches.ToArray()).view(count, _entities.Length)).MoveToOuterDisposeScope();
+        // Every entity as often as any other: lobes are in every mask, sinuses in few.
+        var chosen = Enumerable.Range(0, count).Select(_ => _byEntity[random.Next(_byEntity.Length)]).Select(found => _masks[found[random.Next(found.Length)]]).ToList();
+        var pictures = scorer.Input([.. chosen.Select(m => m.Picture)]);
+        if (random.Next(2) == 0)
+            pictures = pictures.flip(3); // entities have no side
+        var logits = ClipLoss.Logits(clip.Images(pictures), clip.Texts(_texts), clip.LogitScale);
+        return Loss(logits, tensor(chosen.SelectMany(m => m.Matches).ToArray()).view(count, -1)).MoveToOuterDisposeScope();
     }
 
-    private static bool Matches(string entity, PhantomThing thing, int layer) =>
-        PhantomClueStudy.OrgansOf(entity).Contains(thing.Organ) && ClueVocabulary.Default.LayersOf(entity).Contains(layer);
-
-    /// <summary>Cross-entropy both ways against all matching partners alike; rows and columns without any don't count.</summary>
+    /// <summary>Cross-entropy both ways against the partners' shares in all matches of a row or column; those without any don't count.</summary>
     private static Tensor Loss(Tensor logits, Tensor matches)
     {
         using var scope = NewDisposeScope();
         Tensor OneWay(Tensor scores, Tensor wanted)
         {
-            var count = wanted.sum(1);
-            var each = -(nn.functional.log_softmax(scores, 1) * wanted).sum(1) / count.clamp_min(1);
-            return each.sum() / count.gt(0).sum().clamp_min(1);
+            var sum = wanted.sum(1);
+            var each = -(nn.functional.log_softmax(scores, 1) * wanted).sum(1) / sum.clamp_min(1e-6);
+            return each.sum() / sum.gt(0).sum().clamp_min(1);
         }
         return ((OneWay(logits, matches) + OneWay(logits.t(), matches.t())) / 2).MoveToOuterDisposeScope();
     }

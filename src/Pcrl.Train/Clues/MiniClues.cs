@@ -35,17 +35,20 @@ public sealed record MiniCluesConfig
     public SamConfig Sam { get; init; } = new()
     {
         ImageSize = 64, PatchSize = 4, EmbedDim = 96, Depth = 4, NumHeads = 4, MlpRatio = 3, WindowSize = 8, GlobalAttnIndexes = [1, 3],
-        PromptEmbedDim = 64, MaskInChans = 16, DecoderMlpDim = 128, DecoderHeads = 8, IouHidden = 64,
+        PromptEmbedDim = 128, MaskInChans = 16, DecoderMlpDim = 128, DecoderHeads = 8, IouHidden = 64,
     };
 
-    /// <summary>Optimisation of the segmenter's image encoder alone, by the organ of every pixel; the batch counts slices.</summary>
-    public FitConfig OrganFit { get; init; } = new() { Steps = 400, Batch = 8, LearningRate = 2e-3, WeightDecay = 0.01 };
+    /// <summary>Optimisation of the segmenter's image encoder, by the organ of every pixel; the batch counts slices.</summary>
+    public FitConfig OrganFit { get; init; } = new() { Steps = 1100, Batch = 4, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+
+    /// <summary>Optimisation of the last layers alone, those that make masks: they stand much higher rates than the layers before them.</summary>
+    public FitConfig OutputFit { get; init; } = new() { Steps = 200, Batch = 2, LearningRate = 5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Optimisation of the whole segmenter; the batch counts slices.</summary>
-    public FitConfig SamFit { get; init; } = new() { Steps = 600, Batch = 8, LearningRate = 2e-3, WeightDecay = 0.01 };
+    public FitConfig SamFit { get; init; } = new() { Steps = 800, Batch = 2, LearningRate = 1e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Prompts per slice and step.</summary>
-    public int Prompts { get; init; } = 4;
+    public int Prompts { get; init; } = 16;
 
     /// <summary>The image-text model.</summary>
     public ClipConfig Clip { get; init; } = new()
@@ -55,12 +58,18 @@ public sealed record MiniCluesConfig
     };
 
     /// <summary>Optimisation of the image-text model; the batch counts masked slices.</summary>
-    public FitConfig ClipFit { get; init; } = new() { Steps = 500, Batch = 64, LearningRate = 2e-3, WeightDecay = 0.01 };
+    public FitConfig ClipFit { get; init; } = new() { Steps = 600, Batch = 32, LearningRate = 2e-3, WeightDecay = 0.01 };
+
+    /// <summary>Slices whose galleries the image-text model learns from, beside the true organs of all.</summary>
+    public int ClipGalleries { get; init; } = 192;
+
+    /// <summary>Points per side for these galleries.</summary>
+    public int ClipPoints { get; init; } = 8;
 
     /// <summary>Settings of the mask generator that suit the small segmenter.</summary>
     public SamGeneratorConfig Generator { get; init; } = new()
     {
-        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0, BoxNmsThresh = 0.85, MinMaskRegionArea = 8,
+        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0, BoxNmsThresh = 0.95, MinMaskRegionArea = 8,
     };
 
     /// <summary>Threads that train side by side; each takes its share of a batch, so another number makes other models.</summary>
@@ -101,15 +110,35 @@ public static class MiniClues
         var slices = Slices(MakePhantoms(config, progress, cancellation), config);
         using var workers = new Workers(config.Workers);
         workers.Seed(config.Seed);
+        List<LabelledMask> masks = [.. slices.SelectMany(s => s.Things.Where(t => !t.IsLesion).Select(t => new LabelledMask(s, t.Mask)))];
         using (var sam = new SamModel(config.Sam))
         {
             MiniSam.Fit(sam, slices, config, workers, progress, cancellation);
             Weights.Save(SamFile(folder), Weights.Of(sam));
+            masks.AddRange(Galleries(sam, slices.AsSpan(0, Math.Min(slices.Length, config.ClipGalleries)).ToArray(), config, progress, cancellation));
         }
         using var clip = new ClipModel(config.Clip);
         WriteVocabulary(ClipFolder(folder));
-        MiniClip.Fit(clip, ClipScorer.ReadVocabulary(ClipFolder(folder)), slices, config, workers, progress, cancellation);
+        MiniClip.Fit(clip, ClipScorer.ReadVocabulary(ClipFolder(folder)), masks, config, workers, progress, cancellation);
         Weights.Save(Path.Combine(ClipFolder(folder), "model.safetensors"), Weights.Of(clip));
+    }
+
+    /// <summary>What retrieval will choose among, on slices whose truth is known.</summary>
+    private static IEnumerable<LabelledMask> Galleries(
+        SamModel sam, TrainingSlice[] slices, MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
+    {
+        var clock = Stopwatch.StartNew();
+        var generator = new SamMaskGenerator(sam, config.Generator with { PointsPerSide = config.ClipPoints });
+        var found = new IEnumerable<LabelledMask>[slices.Length];
+        int done = 0;
+        Parallel.For(0, slices.Length, new ParallelOptions { MaxDegreeOfParallelism = config.Workers, CancellationToken = cancellation }, i =>
+        {
+            set_num_threads(1);
+            byte[] colour = [.. slices[i].Pixels.SelectMany(v => new[] { v, v, v })];
+            found[i] = [.. MaskGallery.Select(generator.Generate(colour, config.ImageSize, config.ImageSize, cancellation)).Select(m => new LabelledMask(slices[i], m.Mask.Decode()))];
+            progress.Report(new StageProgress("galleries", Interlocked.Increment(ref done), slices.Length, "slices", clock.Elapsed, null));
+        });
+        return found.SelectMany(masks => masks);
     }
 
     internal static List<PhantomClueStudy> MakePhantoms(MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)

@@ -7,15 +7,15 @@ namespace Pcrl.Train.Clues;
 /// <param name="Slice">Index 0 to 23.</param>
 /// <param name="Organ">The organ it is, or lies in.</param>
 /// <param name="IsLesion">A lesion rather than an organ.</param>
-/// <param name="Mask">[S, S] row-major, connected.</param>
+/// <param name="Mask">[S, S] row-major.</param>
 /// <param name="Area">Pixels.</param>
 public sealed record PhantomThing(int Slice, PhantomOrgan Organ, bool IsLesion, bool[] Mask, int Area);
 
 /// <summary>A phantom as clues are made from it, with what is really where.</summary>
 /// <param name="Study">The study.</param>
-/// <param name="Organs">[24, S, S]: organ of every pixel of the prepared slices.</param>
-/// <param name="Lesions">[24, S, S]: 0, or 1 + the lesion's number.</param>
-public sealed record PhantomClueStudy(ClueStudy Study, byte[] Organs, byte[] Lesions)
+/// <param name="OrganMap">[24, S, S]: organ of every pixel of the prepared slices.</param>
+/// <param name="LesionMap">[24, S, S]: 0, or 1 + the lesion's number.</param>
+public sealed record PhantomClueStudy(ClueStudy Study, byte[] OrganMap, byte[] LesionMap)
 {
     /// <summary>Organs that carry an entity's name; entities without one are not drawn as a region of their own.</summary>
     private static readonly Dictionary<string, PhantomOrgan[]> OrgansOfEntity = new()
@@ -71,7 +71,7 @@ public sealed record PhantomClueStudy(ClueStudy Study, byte[] Organs, byte[] Les
     }
 
     /// <summary>Organs of a slice, row-major.</summary>
-    public ReadOnlySpan<byte> OrgansOf(int slice) => Organs.AsSpan(slice * Study.ImageSize * Study.ImageSize, Study.ImageSize * Study.ImageSize);
+    public ReadOnlySpan<byte> OrgansOf(int slice) => OrganMap.AsSpan(slice * Study.ImageSize * Study.ImageSize, Study.ImageSize * Study.ImageSize);
 
     /// <summary>The pixels of an entity on a slice.</summary>
     public bool[] EntityMask(string entity, int slice)
@@ -79,29 +79,41 @@ public sealed record PhantomClueStudy(ClueStudy Study, byte[] Organs, byte[] Les
         var named = OrgansOf(entity);
         var mask = new bool[Study.ImageSize * Study.ImageSize];
         for (int i = 0; i < mask.Length; i++)
-            mask[i] = named.Contains((PhantomOrgan)Organs[slice * mask.Length + i]);
+            mask[i] = named.Contains((PhantomOrgan)OrganMap[slice * mask.Length + i]);
         return mask;
     }
 
-    /// <summary>Connected organs and lesions of a slice with at least <paramref name="smallest"/> pixels.</summary>
+    /// <summary>Every organ of a slice with all its parts, where it has at least <paramref name="smallest"/> pixels.</summary>
+    public IEnumerable<PhantomThing> Organs(int slice, int smallest)
+    {
+        byte[] organs = OrgansOf(slice).ToArray();
+        foreach (byte organ in organs.Distinct().Order().Where(o => IsThing((PhantomOrgan)o)))
+        {
+            int area = organs.Count(o => o == organ);
+            if (area >= smallest)
+                yield return new PhantomThing(slice, (PhantomOrgan)organ, false, Array.ConvertAll(organs, o => o == organ), area);
+        }
+    }
+
+    /// <summary>Connected parts of organs, and lesions, of a slice with at least <paramref name="smallest"/> pixels.</summary>
     public IEnumerable<PhantomThing> Things(int slice, int smallest)
     {
         int side = Study.ImageSize, pixels = side * side;
-        var organs = Organs.AsMemory(slice * pixels, pixels);
-        var lesions = Lesions.AsMemory(slice * pixels, pixels);
-        foreach (byte organ in organs.ToArray().Distinct().Order())
+        foreach (var organ in Organs(slice, smallest))
         {
-            if ((PhantomOrgan)organ is PhantomOrgan.Outside or PhantomOrgan.SoftTissue or PhantomOrgan.Airway or PhantomOrgan.OtherSinus)
-                continue;
-            foreach (bool[] mask in Connected([.. organs.ToArray().Select(o => o == organ)], side, smallest))
-                yield return new PhantomThing(slice, (PhantomOrgan)organ, false, mask, mask.Count(m => m));
+            foreach (bool[] part in Connected(organ.Mask, side, smallest))
+                yield return organ with { Mask = part, Area = part.Count(m => m) };
         }
-        foreach (byte lesion in lesions.ToArray().Distinct().Where(l => l > 0).Order())
+        byte[] organs = OrgansOf(slice).ToArray(), lesions = LesionMap[(slice * pixels)..((slice + 1) * pixels)];
+        foreach (byte lesion in lesions.Distinct().Where(l => l > 0).Order())
         {
-            foreach (bool[] mask in Connected([.. lesions.ToArray().Select(l => l == lesion)], side, smallest))
-                yield return new PhantomThing(slice, (PhantomOrgan)organs.Span[Array.IndexOf(mask, true)], true, mask, mask.Count(m => m));
+            foreach (bool[] mask in Connected(Array.ConvertAll(lesions, l => l == lesion), side, smallest))
+                yield return new PhantomThing(slice, (PhantomOrgan)organs[Array.IndexOf(mask, true)], true, mask, mask.Count(m => m));
         }
     }
+
+    private static bool IsThing(PhantomOrgan organ) =>
+        organ is not (PhantomOrgan.Outside or PhantomOrgan.SoftTissue or PhantomOrgan.Airway or PhantomOrgan.OtherSinus);
 
     private static IEnumerable<bool[]> Connected(bool[] mask, int side, int smallest)
     {

@@ -136,6 +136,28 @@ public sealed class PrepareTests : IDisposable
     }
 
     [Fact]
+    public void Slices_of_another_size_are_set_aside_and_too_few_are_refused()
+    {
+        string study = Path.Combine(_folder, "pictures-in");
+        Directory.CreateDirectory(study);
+        void Picture(string name, int side)
+        {
+            using var bitmap = new SkiaSharp.SKBitmap(side, side, SkiaSharp.SKColorType.Gray8, SkiaSharp.SKAlphaType.Opaque);
+            bitmap.Erase(SkiaSharp.SKColors.Gray);
+            File.WriteAllBytes(Path.Combine(study, name), bitmap.Encode(SkiaSharp.SKEncodedImageFormat.Png, 100).ToArray());
+        }
+        for (int i = 0; i < SliceSelector.Count; i++)
+            Picture($"{i:00}.png", 48);
+        Picture("99.png", 40);
+        Assert.Equal(SliceSelector.Count * Size * Size, ClueStudy.Read("x", study, "", Size, default).Slices.Length);
+        for (int i = 0; i < SliceSelector.Count; i++)
+            Picture($"{i:00}.png", 48 + i);
+        string message = Assert.Throws<InputException>(() => ClueStudy.Read("x", study, "", Size, default)).Message;
+        Assert.Contains("pictures-in", message);
+        Assert.DoesNotContain('\n', message);
+    }
+
+    [Fact]
     public void Two_entities_on_a_slice_are_merged_and_one_without_a_mask_is_left_out()
     {
         string left = RunLengthMask.Encode([true, false, true, false], 2, 2).ToText(), right = RunLengthMask.Encode([false, true, false, false], 2, 2).ToText();
@@ -193,7 +215,7 @@ public sealed class PrepareTests : IDisposable
         var config = new MiniCluesConfig
         {
             ImageSize = Size, Phantoms = 1, Phantom = new PhantomOptions { ImageSize = 64 }, Sam = _sam.Config, Prompts = 2,
-            OrganFit = new FitConfig { Steps = 2, Batch = 2 }, SamFit = new FitConfig { Steps = 2, Batch = 2 }, ClipFit = new FitConfig { Steps = 2, Batch = 4 },
+            OrganFit = new FitConfig { Steps = 2, Batch = 2 }, OutputFit = new FitConfig { Steps = 2, Batch = 2 }, SamFit = new FitConfig { Steps = 2, Batch = 2 }, ClipFit = new FitConfig { Steps = 2, Batch = 4 },
             Clip = new ClipConfig
             {
                 ImageSize = 16, PatchSize = 8, VisionWidth = 64, VisionLayers = 1, VisionHeads = 1, VocabSize = 258, ContextLength = 64,

@@ -34,6 +34,9 @@ public sealed class SamMaskDecoder : Module
         RegisterComponents();
     }
 
+    /// <summary>Patches [N, D, g, g] → what masks are made of, [N, D/8, 4g, 4g]: a mask is a weighted sum of these channels.</summary>
+    internal Tensor Upscale(Tensor patches) => output_upscaling.forward(patches);
+
     /// <summary>Low-resolution mask logits [N, M, 4g, 4g] and predicted IoU [N, M]; M is 3, or 1 without <paramref name="multimask"/>.</summary>
     /// <param name="image">[1, D, g, g] for all prompts, or [N, D, g, g].</param>
     /// <param name="positions">[1, D, g, g].</param>
@@ -45,8 +48,8 @@ public sealed class SamMaskDecoder : Module
         using var scope = NewDisposeScope();
         long count = sparse.shape[0], width = image.shape[1], grid = image.shape[2];
         var tokens = cat([iou_token.weight!, mask_tokens.weight!]).unsqueeze(0).expand(count, -1, -1);
-        var (queries, keys) = transformer.Forward((image + dense).expand(count, -1, -1, -1), positions, cat([tokens, sparse], dim: 1));
-        var upscaled = output_upscaling.forward(keys.transpose(1, 2).reshape(count, width, grid, grid)); // [N, D/8, 4g, 4g]
+        var (queries, keys) = transformer.Forward(image + dense, positions, cat([tokens, sparse], dim: 1));
+        var upscaled = Upscale(keys.transpose(1, 2).reshape(count, width, grid, grid));
         long side = upscaled.shape[2];
         int first = multimask ? 1 : 0, masks = multimask ? Multimasks : 1;
         var weights = stack([.. Enumerable.Range(first, masks).Select(i => output_hypernetworks_mlps[i].forward(queries.select(1, 1 + i)))], dim: 1);

@@ -44,11 +44,23 @@ public sealed class SamPromptEncoder : Module
     public Tensor DensePositions()
     {
         using var scope = NewDisposeScope();
-        var centres = (arange(_config.GridSize, float32) + 0.5) / _config.GridSize;
-        var grid = stack([
-            centres.unsqueeze(0).expand(_config.GridSize, -1),
-            centres.unsqueeze(1).expand(-1, _config.GridSize)], dim: -1); // [g, g, 2] as (x, y)
-        return pe_layer.forward(grid).permute(2, 0, 1).unsqueeze(0).MoveToOuterDisposeScope();
+        return pe_layer.forward(Centres(_config.GridSize)).permute(2, 0, 1).unsqueeze(0).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>An encoding of the same kind, but of its own random waves, half as fine: [1, g, g, width].</summary>
+    internal static Tensor Positions(int grid, int width)
+    {
+        using var scope = NewDisposeScope();
+        using var waves = new PositionEncoding(width / 2);
+        return waves.forward(Centres(grid) / 2 + 0.25).unsqueeze(0).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Centres of the patches in 0..1: [g, g, 2] as (x, y).</summary>
+    private static Tensor Centres(int grid)
+    {
+        using var scope = NewDisposeScope();
+        var centres = (arange(grid, float32) + 0.5) / grid;
+        return stack([centres.unsqueeze(0).expand(grid, -1), centres.unsqueeze(1).expand(-1, grid)], dim: -1).MoveToOuterDisposeScope();
     }
 
     /// <summary>Sparse [N, tokens, D] (points, then box corners) and dense [N or 1, D, g, g] prompt embeddings.</summary>

@@ -22,7 +22,10 @@ internal sealed class TwoWayTransformer : Module
         RegisterComponents();
     }
 
-    /// <summary>Image [N, D, g, g], positions [1, D, g, g], tokens [N, T, D] → tokens [N, T, D], patches [N, g·g, D].</summary>
+    /// <summary>
+    /// Image [1 or N, D, g, g], positions [1, D, g, g], tokens [N, T, D] → tokens [N, T, D], patches [N, g·g, D]. Of one image for all tokens the first block's
+    /// patches are projected once, not once for every prompt.
+    /// </summary>
     public (Tensor Queries, Tensor Keys) Forward(Tensor image, Tensor positions, Tensor tokens)
     {
         using var scope = NewDisposeScope();
@@ -96,7 +99,8 @@ internal sealed class DecoderAttention : Module
     public Tensor Forward(Tensor queries, Tensor keys, Tensor values)
     {
         using var scope = NewDisposeScope();
-        Tensor Heads(Tensor x) => x.view(x.shape[0], x.shape[1], _heads, -1).transpose(1, 2);
+        long batch = Math.Max(queries.shape[0], keys.shape[0]); // either may be one for all
+        Tensor Heads(Tensor x) => x.view(x.shape[0], x.shape[1], _heads, -1).transpose(1, 2).expand(batch, -1, -1, -1);
         var attended = functional.scaled_dot_product_attention(
             Heads(q_proj.forward(queries)), Heads(k_proj.forward(keys)), Heads(v_proj.forward(values))); // [N, heads, T, head]
         return out_proj.forward(attended.transpose(1, 2).flatten(2)).MoveToOuterDisposeScope();
