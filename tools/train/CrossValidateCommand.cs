@@ -19,7 +19,7 @@ internal static class CrossValidateCommand
     public static Command Create()
     {
         var command = new Command("cross-validate", "Train on all but one part of the CT-ICH scans, report on that part, for every part: AUC and balanced accuracy of " +
-            "what the reports say of haemorrhage. Single settings are overridden by --key=value") { Config, Out, CtIch, Folds, Show };
+            "what the reports say of haemorrhage. Single settings are overridden by --key=value") { Config, Out, CtIch, Folds, Show, DeviceOption.Option };
         command.TreatUnmatchedTokensAsErrors = false; // they are the overrides
         command.SetAction((parsed, cancellation) => Task.Run(() => Run(parsed, cancellation), cancellation));
         return command;
@@ -31,6 +31,7 @@ internal static class CrossValidateCommand
         if (folds is < 2 or > 20)
             throw new InputException("--folds", "must be between 2 and 20");
         var config = RunConfig.Load(parsed.GetValue(Config)!, parsed.UnmatchedTokens);
+        DeviceOption.Choose(parsed);
         var cases = CrossValidation.Run(
             config, new RunFolder(parsed.GetValue(Out)!), parsed.GetValue(CtIch)!, folds, new Lines(), new ConsoleProgress(), cancellation);
         if (parsed.GetValue(Show))

@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using Pcrl.Runtime;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Models;
+using Pcrl.Train.Quantisation;
 using Pcrl.Train.Text;
 
 namespace Pcrl.Train.Checkpoints;
@@ -14,7 +15,8 @@ namespace Pcrl.Train.Checkpoints;
 /// <item><term><c>config.json</c></term><description>the whole <see cref="RunConfig"/></description></item>
 /// <item><term><c>tokenizer.json</c></term><description><see cref="TokenizerData"/>, Hugging Face's layout</description></item>
 /// <item><term><c>model.safetensors</c></term><description>F32: <c>trunk.*</c>, <c>local_res.*</c>, <c>local_visual_projector.*</c>,
-/// <c>global_visual_projector.{0,1}.*</c> with BatchNorm unfolded, and <c>language_model.</c> + Hugging Face's names of the LLaMA base weights</description></item>
+/// <c>global_visual_projector.{0,1}.*</c> with BatchNorm unfolded, and <c>language_model.</c> + Hugging Face's names of the LLaMA base weights, unless those are compressed
+/// (<c>language_base</c>): then they were brought along, never change, and are read from <c>pretrained.language</c> again</description></item>
 /// <item><term><c>adapter_model.safetensors</c>, <c>adapter_config.json</c></term><description>LoRA in PEFT's form:
 /// <c>base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight</c>, …; the weight it adds is (α/r)·B·A</description></item>
 /// <item><term><c>phrases.txt</c></term><description>findings it was trained on, one text a line, for the bundle's drafter; may be missing</description></item>
@@ -90,7 +92,7 @@ public sealed class RunFolder
         WriteText(ConfigPath, config.ToJson());
         tokenizer.Save(TokenizerPath);
         var weights = Weights.Of(model).ToList();
-        Weights.Save(ModelPath, weights.Where(w => !IsAdapter(w.Name)));
+        Weights.Save(ModelPath, weights.Where(w => IsInModelFile(config, w.Name)));
         Weights.Save(AdapterPath, weights.Where(w => IsAdapter(w.Name)).Select(w => (NameInFile(w.Name), w.Value)));
         WriteText(AdapterConfigPath, new JsonObject
         {
@@ -153,9 +155,14 @@ public sealed class RunFolder
         {
             var weights = Weights.Of(model).ToList();
             using (var file = SafetensorsFile.Open(ModelPath))
-                Weights.Load(file, weights.Where(w => !IsAdapter(w.Name)));
+                Weights.Load(file, weights.Where(w => IsInModelFile(config, w.Name)));
             using (var file = SafetensorsFile.Open(AdapterPath))
                 Weights.Load(file, weights.Where(w => IsAdapter(w.Name)), NameInFile);
+            if (config.LanguageBase != BaseWeights.Float32)
+            {
+                using var brought = Checkpoint.Open(config.Pretrained.Language ?? throw new InputException(ConfigPath, "does not say where the LLM is (pretrained.language)"));
+                model.Language.LoadBase(brought);
+            }
         }
         catch
         {
@@ -172,6 +179,9 @@ public sealed class RunFolder
 
     /// <summary>A weight's name in files: PEFT's for adapters, the model's own for the rest.</summary>
     internal static string NameInFile(string name) => IsAdapter(name) ? AdapterPrefix + name[LanguagePrefix.Length..] : name;
+
+    private static bool IsInModelFile(RunConfig config, string name) =>
+        !IsAdapter(name) && (config.LanguageBase == BaseWeights.Float32 || !name.StartsWith(LanguagePrefix, StringComparison.Ordinal));
 
     private static bool IsAdapter(string name) => name.Contains(".lora_");
 

@@ -26,20 +26,23 @@ internal sealed class PhantomClues
     }
 
     /// <summary>The clues of one wording of the findings.</summary>
-    public IReadOnlyList<SliceClue> Of(string findings, ClueVocabulary vocabulary)
+    /// <param name="findings">The wording.</param>
+    /// <param name="vocabulary">Entities.</param>
+    /// <param name="organs">Whether an organ without a lesion has a mask; else only its clauses stand at its slice, and the mask is empty.</param>
+    public IReadOnlyList<SliceClue> Of(string findings, ClueVocabulary vocabulary, bool organs)
     {
         var found = new List<(int, bool[], string)>();
         foreach (var (entity, text) in FindingsText.Clues(findings, vocabulary).Entities)
         {
             bool[] lesions = Table(mark => mark < EntityOfLesion.Length && EntityOfLesion[mark] == entity);
             var named = PhantomClueStudy.OrgansOf(entity);
-            bool[] organs = Table(mark => named.Contains((PhantomOrgan)(mark / 2)));
+            bool[] healthyMarks = Table(mark => named.Contains((PhantomOrgan)(mark / 2)));
             // The organ is looked for at its levels, a lesion wherever it lies.
             int[] levels = [.. vocabulary.LayersOf(entity).SelectMany(l => Enumerable.Range(l * SliceSelector.SlicesPerLayer, SliceSelector.SlicesPerLayer))];
             if (Best(_lesions, lesions, Enumerable.Range(0, SliceSelector.Count)) is { } ill)
                 found.Add((ill, Mask(_raster.Lesions, lesions, ill), text));
-            else if (Best(_organs, organs, levels) is { } healthy)
-                found.Add((healthy, Mask(_raster.Organs, organs, healthy), text));
+            else if (Best(_organs, healthyMarks, levels) is { } healthy)
+                found.Add((healthy, organs ? Mask(_raster.Organs, healthyMarks, healthy) : new bool[Cells], text));
         }
         return SliceClue.Merge(found, SliceRaster.Side);
     }

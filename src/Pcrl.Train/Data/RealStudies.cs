@@ -54,9 +54,12 @@ internal static class RealStudies
     /// far it reaches and whose head it is in then tells nothing.
     /// </summary>
     /// <param name="scans">At least one.</param>
+    /// <param name="painted">Scans with painted blood (<see cref="PaintedBlood"/>), taken as often as the others; may be empty.</param>
     /// <param name="config">How many, how large and how much changed; the seed of the choices. The noise is from this thread's generator.</param>
-    public static List<TrainingStudy> Splice(IReadOnlyList<RealScan> scans, RunConfig config)
+    public static List<TrainingStudy> Splice(IReadOnlyList<RealScan> scans, IReadOnlyList<RealScan> painted, RunConfig config)
     {
+        RealScan[] all = [.. scans, .. painted];
+        int Pick(Random random) => painted.Count > 0 && random.Next(2) == 0 ? scans.Count + random.Next(painted.Count) : random.Next(scans.Count);
         var (fit, imageSize) = (config.ScanFit, config.Visual.ImageSize);
         int count = fit.Splices;
         const int tries = 20;
@@ -64,16 +67,16 @@ internal static class RealStudies
         var studies = new List<TrainingStudy>(count);
         while (studies.Count < count)
         {
-            var (sources, labels) = Draw(scans, random);
+            var (sources, labels) = Draw(all, Pick, random);
             for (int i = 0; i < tries && Bleeds(labels) != studies.Count % 5 < 2; i++)
-                (sources, labels) = Draw(scans, random);
-            studies.Add(Labelled((ulong)studies.Count, Render(scans, sources, imageSize, fit.Augmentation, random), labels));
+                (sources, labels) = Draw(all, Pick, random);
+            studies.Add(Labelled((ulong)studies.Count, Render(all, sources, imageSize, fit.Augmentation, random), labels));
         }
         return studies;
     }
 
     /// <summary>From which scan each of the 24 slices comes, and their labels.</summary>
-    private static (int[] Sources, byte[] Labels) Draw(IReadOnlyList<RealScan> scans, Random random)
+    private static (int[] Sources, byte[] Labels) Draw(RealScan[] scans, Func<Random, int> pick, Random random)
     {
         var sources = new int[SliceSelector.Count];
         var labels = new byte[SliceSelector.Count * SliceLabels.Count];
@@ -81,14 +84,14 @@ internal static class RealStudies
         int[] cuts = [0, .. Enumerable.Range(1, parts - 1).Select(_ => random.Next(SliceSelector.Count)).Order(), SliceSelector.Count];
         for (int part = 0; part < parts; part++)
         {
-            int scan = random.Next(scans.Count), from = cuts[part], length = cuts[part + 1] - from;
+            int scan = pick(random), from = cuts[part], length = cuts[part + 1] - from;
             sources.AsSpan(from, length).Fill(scan);
             scans[scan].Study.Labels.AsSpan(from * SliceLabels.Count, length * SliceLabels.Count).CopyTo(labels.AsSpan(from * SliceLabels.Count));
         }
         return (sources, labels);
     }
 
-    private static byte[] Render(IReadOnlyList<RealScan> scans, int[] sources, int imageSize, float strength, Random random)
+    private static byte[] Render(RealScan[] scans, int[] sources, int imageSize, float strength, Random random)
     {
         int plane = imageSize * imageSize;
         var bytes = new byte[sources.Length * plane];

@@ -99,6 +99,18 @@ public static class SliceLabels
         return labels;
     }
 
+    /// <summary>Says of a slice's labels that it shows blood of one kind, nobody knows on which side.</summary>
+    public static void AddBlood(Span<byte> labels, LesionKind kind)
+    {
+        labels[Indices["any-blood"]] = 1;
+        labels[Indices[$"kind:{kind}"]] = 1;
+        for (int i = 0; i < Count; i++)
+        {
+            if (Names[i].StartsWith($"{kind}:", StringComparison.Ordinal))
+                labels[i] = TrainingStudy.Unknown;
+        }
+    }
+
     private static string[] MakeNames()
     {
         var names = new List<string> { "any-blood" };

@@ -33,7 +33,7 @@ public sealed record PhantomScore(
             "held-out", firstSeed, count, config.Threads, TrainingStudy.Maker(config, difficulty), progress, cancellation);
         using var workers = new Workers(config.Threads);
         workers.Seed(config.Seed);
-        using var features = FeatureCache.Compute(run.Model, studies, config.SliceCount, workers, progress, cancellation);
+        using var features = FeatureCache.Compute(null, run.Model, studies, config.SliceCount, workers, progress, cancellation);
         return Of([.. studies.Select(s => s.Findings[0])], ReportWriter.Write(run, features, progress, cancellation), cancellation);
     }
 

@@ -19,15 +19,15 @@ public sealed class Ablation
 
     private readonly string _folder;
     private readonly IReadOnlyList<RunConfig> _rows;
-    private readonly int _seeds;
+    private readonly int[] _seeds;
 
     /// <param name="rows">One configuration for each row.</param>
-    /// <param name="seeds">Seeds of every row, at least 1.</param>
+    /// <param name="seeds">Seeds of every row, at least one.</param>
     /// <param name="folder">Where all of it goes.</param>
     /// <exception cref="InputException">The rows differ in more than losses, or are not of phantoms.</exception>
-    public Ablation(IReadOnlyList<RunConfig> rows, int seeds, string folder)
+    public Ablation(IReadOnlyList<RunConfig> rows, IEnumerable<int> seeds, string folder)
     {
-        (_rows, _seeds, _folder) = (rows, seeds, folder);
+        (_rows, _seeds, _folder) = (rows, [.. seeds], folder);
         string Shared(RunConfig row) => (row with { Name = "", Description = "", Loss = rows[0].Loss, Bert = rows[0].Bert }).ToJson();
         if (rows.FirstOrDefault(row => Shared(row) != Shared(rows[0])) is { } other)
             throw new InputException(other.Name, $"differs from {rows[0].Name} in more than its losses, so the rows cannot be compared");
@@ -51,11 +51,11 @@ public sealed class Ablation
         var stages = new StageStore(folder, () => workers.Seed(config.Seed));
         using var start = BaseModel.Make(config with { Loss = Losses.LossConfig.ReportOnly }, stages, workers, progress, cancellation);
         var split = StudySplit.Load(config, start.Phantoms, progress, cancellation);
-        FeatureSet Features(IReadOnlyList<TrainingStudy> studies) =>
-            new(studies, FeatureCache.Compute(start.Run.Model, studies, config.SliceCount, workers, progress, cancellation));
+        FeatureSet Features(string part, IReadOnlyList<TrainingStudy> studies) =>
+            new(studies, FeatureCache.Compute(folder.Stage(part + ".features"), start.Run.Model, studies, config.SliceCount, workers, progress, cancellation));
         int reports = config.JointFit.Studies == 0 ? split.Training.Count : Math.Min(config.JointFit.Studies, split.Training.Count);
-        using var training = Features([.. split.Training.Take(reports)]);
-        using var heldOut = Features(split.HeldOut);
+        using var training = Features("training", [.. split.Training.Take(reports)]);
+        using var heldOut = Features("held-out", split.HeldOut);
         string[] references = [.. split.HeldOut.Select(s => s.Findings[0])];
 
         string[] known = [.. training.Studies.Select(s => s.Findings[0])];
@@ -63,7 +63,7 @@ public sealed class Ablation
 
         var scores = _rows.Select(_ => new List<ReportScore>()).ToArray();
         AblationTable table = new([]);
-        for (int seed = 1; seed <= _seeds; seed++)
+        foreach (int seed in _seeds)
         {
             for (int row = 0; row < _rows.Count; row++)
             {

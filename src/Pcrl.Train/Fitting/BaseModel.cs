@@ -11,9 +11,12 @@ namespace Pcrl.Train.Fitting;
 
 /// <summary>What is frozen in the joint fit: trunk, LLM and tokenizer. Any number of fits start from one.</summary>
 /// <param name="Run">The model as far as it goes, with its tokenizer and prompt.</param>
+/// <param name="Heads">What taught the trunk; fresh where it was brought along.</param>
 /// <param name="Phantoms">The phantoms it was made from.</param>
-internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Phantoms) : IDisposable
+internal sealed record BaseModel(TrainedRun Run, TrunkHeads Heads, IReadOnlyList<TrainingStudy> Phantoms) : IDisposable
 {
+    private const string HeadPrefix = "heads.";
+
     /// <summary>Makes phantoms, trunk, tokenizer and LLM, as far as they are not brought along or lie in the run folder already.</summary>
     /// <param name="config">The run.</param>
     /// <param name="stages">Keeps what is finished.</param>
@@ -41,6 +44,7 @@ internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Ph
         workers.Seed(config.Seed);
         var model = new PcrlModel(config.Shape(tokenizer.Data));
         var run = new TrainedRun(config, tokenizer, model, new Prompt(config.Prompt, tokenizer));
+        var heads = new TrunkHeads(model.Shape.Visual.FeatureChannels);
         if (config.Pretrained.Trunk is { } trunk)
         {
             Load(trunk, model.Trunk);
@@ -49,10 +53,14 @@ internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Ph
         {
             stages.Run("trunk", (config.TrunkFit, config.Visual, config.Seed, config.Threads), "trunk.safetensors", path =>
             {
-                double loss = TrunkStage.Run("trunk", model, config.TrunkFit, [studies], workers, config.Seed, progress, cancellation);
-                Weights.Save(path, Weights.Of(model.Trunk));
+                double loss = TrunkStage.Run("trunk", model, heads, config.TrunkFit, [studies], workers, config.Seed, progress, cancellation);
+                Weights.Save(path, Weights.Of(model.Trunk).Concat(Weights.Of(heads).Select(w => (HeadPrefix + w.Name, w.Value))));
                 return new JsonObject { ["loss"] = loss };
-            }, path => Load(path, model.Trunk));
+            }, path =>
+            {
+                Load(path, model.Trunk);
+                Load(path, heads, HeadPrefix);
+            });
         }
         if (config.Pretrained.Language is { } language)
         {
@@ -68,12 +76,12 @@ internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Ph
                 return new JsonObject { ["loss"] = loss, ["tokens"] = tokenizer.Data.Count };
             }, path => Load(path, model.Language));
         }
-        return new BaseModel(run, studies);
+        return new BaseModel(run, heads, studies);
     }
 
     /// <summary>The trunk goes on with real scans beside the phantoms; returns the loss at the end.</summary>
-    public double LearnScans(IReadOnlyList<RealScan> scans, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation) => TrunkStage.Run(
-        "scans", Run.Model, Run.Config.ScanFit, [Phantoms, [.. scans.Select(s => s.Study)]], workers, Run.Config.Seed, progress, cancellation);
+    public double LearnScans(IReadOnlyList<RealScan> scans, IReadOnlyList<RealScan> painted, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation) => TrunkStage.Run(
+        "scans", Run.Model, Heads, Run.Config.ScanFit, [Phantoms, .. new[] { scans, painted }.Where(s => s.Count > 0).Select(s => s.Select(scan => scan.Study).ToArray())], workers, Run.Config.Seed, progress, cancellation);
 
     /// <summary>
     /// A model to fit: frozen parts from here, all that is fitted fresh from the fit's own seed. A quantised LLM is there once only, so then it is this model.
@@ -101,11 +109,15 @@ internal sealed record BaseModel(TrainedRun Run, IReadOnlyList<TrainingStudy> Ph
         .Concat(Enumerable.Repeat(config.Prompt.Tail, studies.Count));
 
     /// <summary>Fills a part of a model from a file.</summary>
-    public static void Load(string path, nn.Module module)
+    public static void Load(string path, nn.Module module, string prefix = "")
     {
         using var file = Checkpoint.Open(path);
-        Weights.Load(file, Weights.Of(module));
+        Weights.Load(file, Weights.Of(module), name => prefix + name);
     }
 
-    public void Dispose() => Run.Dispose();
+    public void Dispose()
+    {
+        Heads.Dispose();
+        Run.Dispose();
+    }
 }

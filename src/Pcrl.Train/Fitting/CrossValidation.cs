@@ -34,13 +34,14 @@ public static class CrossValidation
         {
             List<RealScan> known = [.. scans.Where((_, i) => foldOf[i] != fold)], heldOut = [.. scans.Where((_, i) => foldOf[i] == fold)];
             FeatureSet Features(TrainedRun run, IReadOnlyList<TrainingStudy> studies) =>
-                new(studies, FeatureCache.Compute(run.Model, studies, config.SliceCount, workers, progress, cancellation));
+                new(studies, FeatureCache.Compute(null, run.Model, studies, config.SliceCount, workers, progress, cancellation));
 
             workers.Seed(config.Seed);
-            using var branch = start with { Run = start.Run with { Model = start.Run.Model.Replicate() } };
-            branch.LearnScans(known, workers, progress, cancellation);
+            using var branch = start with { Run = start.Run with { Model = start.Run.Model.Replicate() }, Heads = start.Heads.Replicate() };
+            var painted = PaintedBlood.Make(known, config);
+            branch.LearnScans(known, painted, workers, progress, cancellation);
             // As many phantoms as splices: enough to keep the language of the phantoms, and each fold stays short.
-            List<TrainingStudy> studies = [.. start.Phantoms.Take(config.ScanFit.Splices), .. RealStudies.Splice(known, config)];
+            List<TrainingStudy> studies = [.. start.Phantoms.Take(config.ScanFit.Splices), .. RealStudies.Splice(known, painted, config)];
             using var run = branch.Start(config, workers);
             using var training = Features(run, studies);
             using (var fit = new JointFit(run, workers, training, null))

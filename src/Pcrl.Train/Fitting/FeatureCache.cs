@@ -1,4 +1,8 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
+using Pcrl.Runtime;
+using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Data;
 using Pcrl.Train.Models;
 using Pcrl.Train.Torch;
@@ -7,58 +11,131 @@ using static TorchSharp.torch;
 
 namespace Pcrl.Train.Fitting;
 
-/// <summary>The frozen trunk's features of many studies in half precision: computed once, read in every epoch.</summary>
+/// <summary>
+/// The frozen trunk's features of many studies in half precision: computed once, kept in a file that is mapped into memory, read in every epoch. The file begins with a hash of
+/// the trunk's weights and the slices, then has a row for every study; one that ends early is gone on with, one of another hash is made anew.
+/// </summary>
 internal sealed class FeatureCache : IDisposable
 {
-    private readonly Tensor _pooled, _grid; // [studies, 24, C] and [studies, 24, C, g, g]
+    private const int HashBytes = SHA256.HashSizeInBytes, HalfBytes = 2;
 
-    private FeatureCache(Tensor pooled, Tensor grid) => (_pooled, _grid) = (pooled, grid);
+    private readonly MappedFile _file;
+    private readonly string? _temporary; // to be deleted at the end
+    private readonly int _slices, _channels, _grid;
 
-    /// <summary>Studies held.</summary>
-    public int Count => (int)_pooled.shape[0];
-
-    /// <summary>Runs the trunk over all slices of all studies.</summary>
-    public static FeatureCache Compute(
-        PcrlModel model, IReadOnlyList<TrainingStudy> studies, int slices, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation)
+    private FeatureCache(string path, bool temporary, int count, int slices, PcrlModel model)
     {
         var visual = model.Shape.Visual;
-        var clock = Stopwatch.StartNew();
-        var pooled = empty([studies.Count, slices, visual.FeatureChannels], ScalarType.Float16);
-        var grid = empty([studies.Count, slices, visual.FeatureChannels, visual.Grid, visual.Grid], ScalarType.Float16);
+        (_slices, _channels, _grid, Count) = (slices, visual.FeatureChannels, visual.Grid, count);
+        _temporary = temporary ? path : null;
+        _file = MappedFile.Open(path);
+    }
+
+    /// <summary>Studies held.</summary>
+    public int Count { get; }
+
+    private int PooledBytes => _slices * _channels * HalfBytes;
+
+    private int GridBytes => PooledBytes * _grid * _grid;
+
+    /// <summary>Runs the trunk over all slices of all studies, as far as the file does not have them.</summary>
+    /// <param name="path">The file; null: one that is deleted with the cache.</param>
+    /// <param name="model">Its trunk; in evaluation mode afterwards.</param>
+    /// <param name="studies">At least one.</param>
+    /// <param name="slices">Slices of a study.</param>
+    /// <param name="workers">Who computes.</param>
+    /// <param name="progress">Told after every few studies.</param>
+    /// <param name="cancellation">Stops between two studies; what is finished stays.</param>
+    /// <exception cref="InputException">The file cannot be written.</exception>
+    public static FeatureCache Compute(
+        string? path, PcrlModel model, IReadOnlyList<TrainingStudy> studies, int slices, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation)
+    {
+        string file = path ?? Path.GetTempFileName();
+        var visual = model.Shape.Visual;
+        long row = (long)slices * visual.FeatureChannels * (1 + visual.Grid * visual.Grid) * HalfBytes;
         model.eval();
-        for (int start = 0; start < studies.Count; start += workers.Count)
+        try
         {
-            cancellation.ThrowIfCancellationRequested();
-            int end = Math.Min(studies.Count, start + workers.Count);
-            workers.Run(worker =>
+            byte[] hash = Hash(model, studies);
+            using var stream = new FileStream(file, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read, 1 << 20);
+            int done = Finished(stream, hash, row, studies.Count);
+            stream.SetLength(HashBytes + done * row);
+            stream.Position = 0;
+            stream.Write(hash);
+            stream.Position = stream.Length;
+            var clock = Stopwatch.StartNew();
+            int first = done;
+            var rows = new byte[workers.Count][];
+            for (int start = first; start < studies.Count; start += workers.Count)
             {
-                int study = start + worker;
-                if (study >= end)
-                    return;
-                using var nothing = no_grad();
-                using var scope = NewDisposeScope();
-                var features = model.Features(TrunkLearner.Slices(studies, [.. Enumerable.Range(0, slices).Select(k => (study, k))], visual.ImageSize));
-                pooled[study] = features.Pooled.to(ScalarType.Float16);
-                grid[study] = features.Grid.to(ScalarType.Float16);
-            });
-            progress.Report(new StageProgress("features", end, studies.Count, "studies", clock.Elapsed, null));
+                cancellation.ThrowIfCancellationRequested();
+                int count = Math.Min(studies.Count - start, workers.Count);
+                workers.Run(worker =>
+                {
+                    if (worker < count)
+                        rows[worker] = Row(model, studies, start + worker, slices);
+                });
+                for (int i = 0; i < count; i++)
+                    stream.Write(rows[i]);
+                progress.Report(new StageProgress("features", start + count, studies.Count, "studies", clock.Elapsed, null) { First = first });
+            }
+            stream.Flush(flushToDisk: path is not null);
         }
-        return new FeatureCache(pooled.DetachFromDisposeScope(), grid.DetachFromDisposeScope());
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(file, $"cannot be written ({e.Message})", e);
+        }
+        return new FeatureCache(file, path is null, studies.Count, slices, model);
     }
 
     /// <summary>Features of a batch, slices of all studies in a row: [B·24, …].</summary>
     public SliceFeatures Take(long[] studies)
     {
         using var scope = NewDisposeScope();
-        var rows = tensor(studies);
+        var pooled = empty([studies.Length * _slices, _channels], ScalarType.Float16, CPU);
+        var grid = empty([studies.Length * _slices, _channels, _grid, _grid], ScalarType.Float16, CPU);
+        for (int i = 0; i < studies.Length; i++)
+        {
+            long at = HashBytes + studies[i] * (PooledBytes + GridBytes);
+            _file.Bytes(at, PooledBytes).CopyTo(pooled.bytes[(i * PooledBytes)..]);
+            _file.Bytes(at + PooledBytes, GridBytes).CopyTo(grid.bytes[(i * GridBytes)..]);
+        }
         return new SliceFeatures(
-            _pooled.index_select(0, rows).to(float32).flatten(0, 1).MoveToOuterDisposeScope(),
-            _grid.index_select(0, rows).to(float32).flatten(0, 1).MoveToOuterDisposeScope());
+            pooled.to(float32).to(TorchDevice.Current).MoveToOuterDisposeScope(), grid.to(float32).to(TorchDevice.Current).MoveToOuterDisposeScope());
     }
 
+    /// <inheritdoc/>
     public void Dispose()
     {
-        _pooled.Dispose();
-        _grid.Dispose();
+        _file.Dispose();
+        if (_temporary is not null)
+            File.Delete(_temporary);
+    }
+
+    private static byte[] Row(PcrlModel model, IReadOnlyList<TrainingStudy> studies, int study, int slices)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var features = model.Features(TrunkLearner.Slices(studies, [.. Enumerable.Range(0, slices).Select(k => (study, k))], model.Shape.Visual.ImageSize));
+        byte[] Halves(Tensor values) => values.to(ScalarType.Float16).cpu().contiguous().bytes.ToArray();
+        return [.. Halves(features.Pooled), .. Halves(features.Grid)];
+    }
+
+    /// <summary>Whole rows that a file of the same hash has.</summary>
+    private static int Finished(FileStream stream, byte[] hash, long row, int count)
+    {
+        Span<byte> own = stackalloc byte[HashBytes];
+        return stream.ReadAtLeast(own, HashBytes, throwOnEndOfStream: false) == HashBytes && own.SequenceEqual(hash)
+            ? (int)Math.Min(count, (stream.Length - HashBytes) / row) : 0;
+    }
+
+    private static byte[] Hash(PcrlModel model, IReadOnlyList<TrainingStudy> studies)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        foreach (var (_, value) in Weights.Of(model.Trunk))
+            hash.AppendData(MemoryMarshal.AsBytes(Weights.Floats(value).AsSpan()));
+        foreach (var study in studies)
+            hash.AppendData(study.Slices);
+        return hash.GetHashAndReset();
     }
 }

@@ -30,13 +30,13 @@ public sealed record FitProfile(double Fit, double Bare, IReadOnlyList<(int Step
         var studies = TrainingStudy.Produce("studies", config.Phantoms.TrainingSeed, Phantoms, 1, TrainingStudy.Maker(config, config.Phantoms.Difficulty), progress, cancellation);
         var tokenizer = new Tokenizer(BytePairTrainer.Train(studies.SelectMany(s => s.Findings), config.Tokenizer));
         using var run = new TrainedRun(config, tokenizer, new PcrlModel(config.Shape(tokenizer.Data)), new Prompt(config.Prompt, tokenizer));
-        using var training = new FeatureSet(studies, FeatureCache.Compute(run.Model, studies, config.SliceCount, workers, progress, cancellation));
+        using var training = new FeatureSet(studies, FeatureCache.Compute(null, run.Model, studies, config.SliceCount, workers, progress, cancellation));
         using var fit = new JointFit(run, workers, training, null);
 
         using var bare = run.Model.Replicate();
         var parameters = bare.Train(config.Loss).Select(p => p.Value).ToArray();
         using var optimizer = optim.AdamW(parameters, config.JointFit.LearningRate);
-        var targets = new JointTargets(tokenizer, config.Loss, config.Visual.Grid, config.JointFit.Masks);
+        var targets = new JointTargets(tokenizer, config.Loss, config.Visual.Grid, config.JointFit);
         var batches = studies.Select(s => targets.Of(s)[0]).Chunk(config.JointFit.Batch).ToArray();
         var objective = new JointObjective(run.Prompt, config.Loss);
         void Bare(int step)

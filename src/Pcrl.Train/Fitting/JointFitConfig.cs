@@ -27,6 +27,9 @@ public sealed record JointFitConfig : FitConfig
     /// <summary>How masks come to the grid: <c>nearest</c> or <c>coverage</c> (see <see cref="Clues.MaskGrid"/>).</summary>
     public string Masks { get; init; } = "nearest";
 
+    /// <summary>Whether a phantom's organs without a lesion have masks; else only lesions have.</summary>
+    public bool OrganMasks { get; init; } = true;
+
     /// <summary>What contradicts itself, or null.</summary>
     public string? Problem() =>
         Schedule is not ("cosine" or "epochs") ? "schedule is neither cosine nor epochs"

@@ -10,8 +10,8 @@ namespace Pcrl.Train.Fitting;
 /// <param name="tokenizer">Of the LLM.</param>
 /// <param name="loss">Which losses there are; clues that none wants are not made.</param>
 /// <param name="grid">Cells in a row of the model's masks.</param>
-/// <param name="masks">How masks come to the grid.</param>
-internal sealed class JointTargets(Tokenizer tokenizer, LossConfig loss, int grid, string masks)
+/// <param name="fit">How masks come to the grid, and which.</param>
+internal sealed class JointTargets(Tokenizer tokenizer, LossConfig loss, int grid, JointFitConfig fit)
 {
     private readonly ClueTexts _texts = new(loss, tokenizer);
 
@@ -22,11 +22,11 @@ internal sealed class JointTargets(Tokenizer tokenizer, LossConfig loss, int gri
         var phantom = wanted && study.Clues is null && study.Raster is { } raster ? new PhantomClues(raster) : null;
         return [.. study.Findings.Select(text =>
         {
-            var clues = !wanted ? [] : study.Clues ?? phantom?.Of(text, ClueVocabulary.Default) ?? [];
+            var clues = !wanted ? [] : study.Clues ?? phantom?.Of(text, ClueVocabulary.Default, fit.OrganMasks) ?? [];
             return new JointTarget(
                 LanguageStage.EncodeFindings(tokenizer, text),
                 loss.Theme > 0 ? _texts.Encode(FindingsText.Clean(text, ClueVocabulary.Default)) : [],
-                [.. clues.Select(c => new SliceTarget(c.Slice, _texts.Encode(c.Text), MaskGrid.Resize(c.Mask, grid, masks)))]);
+                [.. clues.Select(c => new SliceTarget(c.Slice, _texts.Encode(c.Text), c.Mask.Area == 0 ? null : MaskGrid.Resize(c.Mask, grid, fit.Masks)))]);
         })];
     }
 }

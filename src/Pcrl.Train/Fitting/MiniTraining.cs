@@ -48,16 +48,17 @@ public sealed class MiniTraining
         var split = StudySplit.Load(_config, start.Phantoms, _progress, _cancellation);
         if (scans.Count > 0)
         {
+            var painted = PaintedBlood.Make(scans, _config);
             stages.Run("scans", (_config.ScanFit, scans.Select(s => s.Patient).ToArray()), "scans.safetensors", path =>
             {
-                double loss = start.LearnScans(scans, workers, _progress, _cancellation);
+                double loss = start.LearnScans(scans, painted, workers, _progress, _cancellation);
                 Weights.Save(path, Weights.Of(start.Run.Model.Trunk));
                 return new JsonObject { ["loss"] = loss, ["scans"] = scans.Count };
             }, path => BaseModel.Load(path, start.Run.Model.Trunk));
             workers.Seed(_config.Seed);
             split = split with
             {
-                Training = [.. split.Training, .. RealStudies.Splice(scans, _config)],
+                Training = [.. split.Training, .. RealStudies.Splice(scans, painted, _config)],
                 Description = $"{split.Description}; {scans.Count} scans of CT-ICH (CC BY 4.0) with label-derived text",
             };
         }
@@ -66,8 +67,8 @@ public sealed class MiniTraining
         stages.Run("fit", (_config.JointFit, _config.Lora, _config.Loss, _config.Bert, split.Hash), "fit.safetensors", path =>
         {
             workers.Seed(_config.JointFit.Seed);
-            using var training = Features(run, split.Training, workers);
-            using var validation = split.Validation.Count == 0 ? null : Features(run, split.Validation, workers);
+            using var training = Features("training", run, split.Training, workers);
+            using var validation = split.Validation.Count == 0 ? null : Features("validation", run, split.Validation, workers);
             using var fit = new JointFit(run, workers, training, validation);
             fit.Run(new FitCheckpoint(_folder.CheckpointPath, stages.Key), resume, _folder.SaveHistory, _progress, _cancellation);
             Weights.Save(path, RunFolder.Fitted(run.Model));
@@ -82,7 +83,7 @@ public sealed class MiniTraining
         run.Model.eval();
         _folder.Save(_config, run.Tokenizer.Data, run.Model);
         _folder.SavePhrases(split.Training.Chunk((split.Training.Count + PhraseStudies - 1) / PhraseStudies).SelectMany(studies => studies[0].Findings));
-        using var heldOut = Features(run, split.HeldOut, workers);
+        using var heldOut = Features("held-out", run, split.HeldOut, workers);
         var reports = ReportWriter.Write(run, heldOut.Features, _progress, _cancellation);
         string[] references = [.. split.HeldOut.Select(s => s.Findings[0])], train = [.. split.Training.Select(s => s.Findings[0])];
         var score = PhantomScore.Of(references, reports, _cancellation) with
@@ -102,6 +103,6 @@ public sealed class MiniTraining
         return score;
     }
 
-    private FeatureSet Features(TrainedRun run, IReadOnlyList<TrainingStudy> studies, Workers workers) =>
-        new(studies, FeatureCache.Compute(run.Model, studies, _config.SliceCount, workers, _progress, _cancellation));
+    private FeatureSet Features(string part, TrainedRun run, IReadOnlyList<TrainingStudy> studies, Workers workers) =>
+        new(studies, FeatureCache.Compute(_folder.Stage(part + ".features"), run.Model, studies, _config.SliceCount, workers, _progress, _cancellation));
 }

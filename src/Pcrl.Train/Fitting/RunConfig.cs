@@ -85,6 +85,9 @@ public record TrunkFitConfig : FitConfig
     /// <summary>Teach where on the slices of phantoms lesions and organs are, beside what a slice shows.</summary>
     public bool Cells { get; init; } = true;
 
+    /// <summary>Teach side and region of a slice's lesions, beside their kind. Without it (and <see cref="Cells"/>) the trunk knows what labels like those of CQ500 tell.</summary>
+    public bool Places { get; init; } = true;
+
     /// <summary>Weight of a real slice beside a phantom's: it knows fewer labels, and those are what it is there for.</summary>
     public float ScanWeight { get; init; } = 1;
 }
@@ -94,6 +97,9 @@ public sealed record ScanFitConfig : TrunkFitConfig
 {
     /// <summary>Studies spliced from the scans (see <see cref="Data.RealStudies"/>).</summary>
     public int Splices { get; init; } = 1000;
+
+    /// <summary>Copies of the scans with a painted bleeding more (see <see cref="Data.PaintedBlood"/>).</summary>
+    public int Painted { get; init; }
 }
 
 /// <summary>
@@ -202,6 +208,8 @@ public sealed record RunConfig
             : Phantoms.ImageSize is < 32 or > 1024 ? $"phantoms.image_size is {Phantoms.ImageSize}, not in 32..1024"
             : Phantoms.Training < 1 || Phantoms.HeldOut < 1 || Phantoms.Wordings < 0 || Phantoms.Validation < 0 ? "phantoms: training and held_out must be at least 1, wordings and validation not negative"
             : new[] { TrunkFit, LanguageFit, JointFit }.Any(f => f.Steps < 1 || f.Batch < 1 || f.Accumulate < 1) ? "steps, batch and accumulate of every fit must be at least 1"
+            : new[] { TrunkFit, ScanFit }.Any(f => f is { Cells: true, Places: false }) ? "trunk_fit, scan_fit: cells teach places, so places cannot be false with them"
+            : ScanFit.Splices < 0 || ScanFit.Painted < 0 ? "scan_fit: splices and painted cannot be negative"
             : llm.HiddenSize % llm.NumAttentionHeads != 0 || llm.NumAttentionHeads % llm.NumKeyValueHeads != 0
                 ? "language: the heads must divide hidden_size, and the key-value heads the heads"
             : Loss.Segmentation > 0 && Visual.Grid % 2 != 0 ? $"visual.grid is {Visual.Grid}: L_seg needs an even one"

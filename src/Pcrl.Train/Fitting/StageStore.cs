@@ -17,7 +17,7 @@ namespace Pcrl.Train.Fitting;
 internal sealed class StageStore(RunFolder folder, Action begin)
 {
     /// <summary>To be raised when the code of a stage changes what it makes.</summary>
-    private const int Recipe = 1;
+    private const int Recipe = 2;
 
     private static readonly JsonSerializerOptions Settings = new() { IncludeFields = true }; // tuples have fields
 

@@ -5,14 +5,14 @@ using Pcrl.Train.Torch;
 namespace Pcrl.Train.Fitting;
 
 /// <summary>
-/// Teaches the trunk what a slice shows: the stand-in for the authors' fine-tuning on CQ500. Afterwards the heads are thrown away and the trunk is
-/// frozen.
+/// Teaches the trunk what a slice shows: the stand-in for the authors' fine-tuning on CQ500. Afterwards it is frozen.
 /// </summary>
 internal static class TrunkStage
 {
     /// <summary>Trains; returns the loss at the end.</summary>
     /// <param name="stage">Name for the progress.</param>
     /// <param name="model">Its trunk is trained.</param>
+    /// <param name="heads">They teach it, and are trained with it.</param>
     /// <param name="fit">Settings.</param>
     /// <param name="sources">Every source of studies gives the same number of slices; half of those show a lesion.</param>
     /// <param name="workers">Who computes.</param>
@@ -20,7 +20,7 @@ internal static class TrunkStage
     /// <param name="progress">Told after every step.</param>
     /// <param name="cancellation">Looked at before every step.</param>
     public static double Run(
-        string stage, PcrlModel model, TrunkFitConfig fit, IReadOnlyList<IReadOnlyList<TrainingStudy>> sources, Workers workers, int seed,
+        string stage, PcrlModel model, TrunkHeads heads, TrunkFitConfig fit, IReadOnlyList<IReadOnlyList<TrainingStudy>> sources, Workers workers, int seed,
         IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         TrainingStudy[] studies = [.. sources.SelectMany(s => s)];
@@ -40,23 +40,15 @@ internal static class TrunkStage
         }
 
         model.train();
-        var first = new TrunkLearner(model);
+        var first = new TrunkLearner(model, heads);
         TrunkLearner[] learners = [first, .. Enumerable.Range(1, workers.Count - 1).Select(_ => first.Replicate())];
         Random[] randoms = [.. learners.Select((_, i) => new Random(seed + i))];
-        try
+        return FitLoop.Run(stage, fit, workers, [.. learners.Select(l => l.Parameters)], worker =>
         {
-            return FitLoop.Run(stage, fit, workers, [.. learners.Select(l => l.Parameters)], worker =>
-            {
-                var random = randoms[worker];
-                var picks = Enumerable.Range(0, FitLoop.Share(fit, workers)).Select(i => Pick(i, random)).ToArray();
-                return learners[worker].Loss(fit, studies, picks, random);
-            }, progress, cancellation);
-        }
-        finally
-        {
-            foreach (var learner in learners)
-                learner.Dispose();
-        }
+            var random = randoms[worker];
+            var picks = Enumerable.Range(0, FitLoop.Share(fit, workers)).Select(i => Pick(i, random)).ToArray();
+            return learners[worker].Loss(fit, studies, picks, random);
+        }, progress, cancellation);
     }
 
     private static int SliceCount(TrainingStudy study) => study.Labels.Length / SliceLabels.Count;

@@ -11,6 +11,7 @@ namespace Pcrl.Train.Fitting;
 internal sealed class TrunkTargets
 {
     private readonly int[][] _of; // targets that a slice label switches on
+    private readonly bool[] _placed; // targets that tell a lesion's side or region
 
     private TrunkTargets()
     {
@@ -38,6 +39,7 @@ internal sealed class TrunkTargets
             _of[label] = [.. targets];
         }
         Names = names;
+        _placed = [.. names.Select(name => name.Split(':')[0] is "place" or "side" || Enum.TryParse<Evaluation.LesionKind>(name.Split(':')[0], out _))];
     }
 
     /// <summary>The one list there is.</summary>
@@ -49,7 +51,10 @@ internal sealed class TrunkTargets
     public int Count => Names.Count;
 
     /// <summary>Targets of whole slices: [N, targets], 0, 1 or negative where nobody knows.</summary>
-    public Tensor OfSlices(IReadOnlyList<TrainingStudy> studies, (int Study, int Slice)[] picks)
+    /// <param name="studies">Where the slices are.</param>
+    /// <param name="picks">The slices.</param>
+    /// <param name="places">Whether side and region of lesions are known.</param>
+    public Tensor OfSlices(IReadOnlyList<TrainingStudy> studies, (int Study, int Slice)[] picks, bool places)
     {
         var values = new float[picks.Length * Count];
         for (int i = 0; i < picks.Length; i++)
@@ -62,6 +67,7 @@ internal sealed class TrunkTargets
                     ref float value = ref values[i * Count + target];
                     value = known switch
                     {
+                        _ when !places && _placed[target] => -1,
                         1 => 1,
                         TrainingStudy.Unknown when value == 0 && target >= label => -1,
                         _ => value,
@@ -70,6 +76,21 @@ internal sealed class TrunkTargets
             }
         }
         return tensor(values).view(picks.Length, Count);
+    }
+
+    /// <summary>
+    /// Targets of whole slices as the cells of a slice without a raster are asked them together: [N, targets], negative where a raster says more. Which blood it is tells
+    /// that it is blood, which no cell is asked.
+    /// </summary>
+    /// <param name="studies">Where the slices are.</param>
+    /// <param name="picks">The slices.</param>
+    /// <param name="slices">Their targets.</param>
+    public static Tensor Somewhere(IReadOnlyList<TrainingStudy> studies, (int Study, int Slice)[] picks, Tensor slices)
+    {
+        using var scope = NewDisposeScope();
+        var somewhere = where(tensor(picks.Select(p => studies[p.Study].Raster is null).ToArray()).unsqueeze(1), slices, -1);
+        somewhere.select(1, SliceLabels.IndexOf("any-blood")).fill_(-1);
+        return somewhere.MoveToOuterDisposeScope();
     }
 
     /// <summary>

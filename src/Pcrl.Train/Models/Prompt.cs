@@ -29,11 +29,12 @@ public sealed class Prompt
     /// <summary>Tokens around the visual ones.</summary>
     public int TokenCount => _head.Length + _tail.Length;
 
-    /// <summary>Embeddings of head ‖ visual ‖ tail: visual tokens [B, N, D] → [B, head + N + tail, D].</summary>
+    /// <summary>Embeddings of head ‖ visual ‖ tail: visual tokens [B, N, D] → [B, head + N + tail, D], in the type that the LLM computes in.</summary>
     public Tensor Embed(Llama llama, Tensor visual)
     {
         using var scope = NewDisposeScope();
-        return cat([Rows(llama, _head, visual.shape[0]), visual, Rows(llama, _tail, visual.shape[0])], dim: 1).MoveToOuterDisposeScope();
+        var head = Rows(llama, _head, visual.shape[0]);
+        return cat([head, visual.to(head.dtype), Rows(llama, _tail, visual.shape[0])], dim: 1).MoveToOuterDisposeScope();
     }
 
     /// <summary>What the LLM reads of a study: head ‖ a slot for each visual token ‖ tail ‖ findings but for their last token, which nothing follows.</summary>

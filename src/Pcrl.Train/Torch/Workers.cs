@@ -9,8 +9,8 @@ namespace Pcrl.Train.Torch;
 /// nobody waits at the end of each operator, which beside busy neighbours costs ten times the work itself.
 /// <para>
 /// While they compute, the garbage collector rests. TorchSharp wraps the number in an expression such as <c>2 * tensor</c> in an object that nothing keeps
-/// alive during the native call; one thread alone never collects in that moment, but with several the allocations of one would let the
-/// finalizer free what another is reading.
+/// alive during the native call; the allocations of another thread, or a collection in the background, would let the finalizer free what is being read. One thread that
+/// computes without this class is safe where collections in the background are off, as in the tools' project files.
 /// </para>
 /// </summary>
 public sealed class Workers : IDisposable
@@ -59,7 +59,7 @@ public sealed class Workers : IDisposable
             left.Signal();
         }
 
-        if (Count > 1 && !GC.TryStartNoGCRegion(Allowance))
+        if (!GC.TryStartNoGCRegion(Allowance))
             throw new OutOfMemoryException();
         for (int i = 0; i < _inboxes.Length; i++)
         {

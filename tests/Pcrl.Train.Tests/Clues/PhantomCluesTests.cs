@@ -13,7 +13,7 @@ public class PhantomCluesTests
         for (ulong seed = 1; seed <= 30; seed++)
         {
             var study = TrainingStudy.FromPhantom(seed, new PhantomOptions { ImageSize = 64, Difficulty = 0 }, 32, 0);
-            var clues = new PhantomClues(study.Raster!).Of(study.Findings[0], ClueVocabulary.Default);
+            var clues = new PhantomClues(study.Raster!).Of(study.Findings[0], ClueVocabulary.Default, organs: true);
             Assert.Equal(clues.Select(c => c.Slice).Distinct().Order(), clues.Select(c => c.Slice));
             Assert.All(clues, c => Assert.True(c.Mask.Area > 0 && c.Text.Length > 0));
             foreach (var lesion in FindingFacts.Parse(study.Findings[0]).Lesions.Where(l => l.Kind is LesionKind.Haemorrhage or LesionKind.Infarct))

@@ -25,7 +25,7 @@ public sealed class RealStudiesTests
     public void A_spliced_study_says_what_the_labels_of_its_slices_say()
     {
         RealScan[] scans = [Scan("1", 50, LesionKind.Epidural, 3, 4), Scan("2", 100, LesionKind.Subdural, 20), Scan("3", 150, LesionKind.Subdural)];
-        var studies = RealStudies.Splice(scans, new RunConfig
+        var studies = RealStudies.Splice(scans, [], new RunConfig
         {
             Visual = new VisualConfig { ImageSize = Size },
             ScanFit = new ScanFitConfig { Splices = 60, Augmentation = 0 },

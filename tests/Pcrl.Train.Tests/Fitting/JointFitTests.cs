@@ -41,8 +41,8 @@ public sealed class JointFitTests : IDisposable
         var tokenizer = new Tokenizer(BytePairTrainer.Train(Studies.SelectMany(s => s.Findings), new TokenizerConfig { Tokens = 300 }));
         using var run = new TrainedRun(config, tokenizer, new PcrlModel(config.Shape(tokenizer.Data)), new Prompt(config.Prompt, tokenizer));
         var none = new Progress<StageProgress>();
-        using var training = new FeatureSet(Studies[..4], FeatureCache.Compute(run.Model, Studies[..4], 24, workers, none, default));
-        using var validation = new FeatureSet(Studies[4..], FeatureCache.Compute(run.Model, Studies[4..], 24, workers, none, default));
+        using var training = new FeatureSet(Studies[..4], FeatureCache.Compute(null, run.Model, Studies[..4], 24, workers, none, default));
+        using var validation = new FeatureSet(Studies[4..], FeatureCache.Compute(null, run.Model, Studies[4..], 24, workers, none, default));
         using var fit = new JointFit(run, workers, training, validation);
         using var source = new CancellationTokenSource();
         try

@@ -1,11 +1,14 @@
 using System.Text.Json.Nodes;
+using Pcrl.Runtime;
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Data;
 using Pcrl.Train.Evaluation;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
+using Pcrl.Train.Quantisation;
 using Pcrl.Train.Text;
 using Pcrl.Train.Torch;
 using static TorchSharp.torch;
@@ -56,16 +59,16 @@ public sealed class MiniTrainingTests : IDisposable
             Assert.Equal(weights, File.ReadAllBytes(Path.Combine(copy, "model.safetensors")));
         }
 
-        // Everything is there: only the measurement runs again, and it comes to the same.
+        // Everything is there, features too: only the measurement runs again, and it comes to the same.
         var second = new Recorder();
         Run(Tiny, second);
-        Assert.Equal(["held-out", "features", "write"], second.Stages);
+        Assert.Equal(["held-out", "write"], second.Stages);
         Assert.Equal(weights, File.ReadAllBytes(Path.Combine(_folder, "model.safetensors")));
 
         // A changed stage runs again with all that follows it, and what stands before it is kept.
         var third = new Recorder();
         Run(Tiny with { LanguageFit = Two with { LearningRate = 2e-3 } }, third);
-        Assert.Equal(["language", "held-out", "features", "fit", "features", "write"], third.Stages);
+        Assert.Equal(["language", "held-out", "fit", "write"], third.Stages);
         Assert.NotEqual(weights, File.ReadAllBytes(Path.Combine(_folder, "model.safetensors")));
     }
 
@@ -88,10 +91,40 @@ public sealed class MiniTrainingTests : IDisposable
         Assert.Equal(weights, File.ReadAllBytes(Path.Combine(_folder, "model.safetensors")));
     }
 
+    /// <summary>The LLM that one run taught is brought along into another, which keeps it in NF4 and writes down only what it trained.</summary>
+    [Theory]
+    [InlineData(BaseWeights.Nf4)]
+    [InlineData(BaseWeights.Bfloat16)]
+    public void A_fit_over_a_compressed_LLM_that_was_brought_along_loads_to_the_same_model(BaseWeights kind)
+    {
+        Run(Tiny, new Recorder());
+        string llm = Directory.CreateDirectory(Path.Combine(_folder, "llm")).FullName, trunk = Path.Combine(_folder, "stages", "trunk.safetensors");
+        File.Copy(Path.Combine(_folder, "tokenizer.json"), Path.Combine(llm, "tokenizer.json"));
+        File.Copy(Path.Combine(_folder, "stages", "language.safetensors"), Path.Combine(llm, "model.safetensors"));
+
+        var folder = new RunFolder(Path.Combine(_folder, "fitted"));
+        var config = Tiny with { Threads = 1, LanguageBase = kind, Pretrained = new PretrainedConfig { Trunk = trunk, Language = llm } };
+        var stages = new Recorder();
+        var written = MiniTraining.Run(config, folder, null, false, new JsonObject(), stages, default);
+        Assert.DoesNotContain("trunk", stages.Stages);
+        Assert.DoesNotContain("language", stages.Stages);
+        using (var file = SafetensorsFile.Open(folder.ModelPath))
+            Assert.DoesNotContain(file.Names, name => name.StartsWith("language_model.", StringComparison.Ordinal));
+
+        using (var loaded = folder.Load())
+        {
+            TorchDevice.Configure(1, 1);
+            var again = PhantomScore.Measure(loaded, config.Phantoms.HeldOut, config.Phantoms.HeldOutSeed, config.Phantoms.Difficulty, new Recorder(), default);
+            Assert.Equal(written.Reports, again.Reports);
+        }
+        File.Delete(Path.Combine(llm, "model.safetensors"));
+        Assert.Contains("holds no weights", Assert.Throws<InputException>(() => folder.Load().Dispose()).Message);
+    }
+
     [Fact]
     public void An_ablation_sets_its_rows_beside_what_copying_scores()
     {
-        var table = new Ablation([Tiny with { Name = "baseline" }], 1, _folder).Run(_ => { }, new Recorder(), default);
+        var table = new Ablation([Tiny with { Name = "baseline" }], [1], _folder).Run(_ => { }, new Recorder(), default);
         Assert.Equal([Evaluator.MostFrequentName, Evaluator.NearestName, "baseline"], table.Rows.Select(row => row.Name));
         Assert.Contains("| nearest report | copied |", table.ToMarkdown());
     }

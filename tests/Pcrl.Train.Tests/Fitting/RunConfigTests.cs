@@ -91,13 +91,13 @@ public class RunConfigTests
             root = Path.GetDirectoryName(root);
         RunConfig[] rows = [.. new[] { "baseline", "a", "b", "c", "d", "e", "ours" }
             .Select(row => RunConfig.Load(Path.Combine(root!, "configs", "ablation", row + ".json"), []))];
-        _ = new Ablation(rows, 1, "unused");
+        _ = new Ablation(rows, [1], "unused");
         Assert.Equal(
             [(false, false, false), (true, false, false), (false, true, false), (true, true, false), (false, true, true), (true, true, true), (true, true, true)],
             rows.Select(r => (r.Loss.Segmentation > 0, r.Loss.Entity > 0, r.Loss.Theme > 0)));
         Assert.Equal("bert", rows[5].Loss.TextEncoder);
         Assert.Contains("more than its losses",
-            Assert.Throws<InputException>(() => new Ablation([rows[0], rows[1] with { Seed = 9 }], 1, "unused")).Message);
+            Assert.Throws<InputException>(() => new Ablation([rows[0], rows[1] with { Seed = 9 }], [1], "unused")).Message);
     }
 
     private static RunConfig Load(string json, params string[] overrides)
