@@ -33,8 +33,8 @@ internal static class GpuBench
     {
         var device = new Option<DeviceKind>("--device") { Description = "cuda; emulator to try the command out without a card", DefaultValueFactory = _ => DeviceKind.Cuda };
         var seed = Options.Seed();
-        var rounds = new Option<int>("--rounds") { Description = "timed rounds; the median counts", DefaultValueFactory = _ => 15 };
-        var slices = new Option<int>("--slices") { Description = "slices of the study", DefaultValueFactory = _ => 24 };
+        var rounds = Options.Number("--rounds", "timed rounds; the median counts", 15, least: 1);
+        var slices = Options.Number("--slices", "slices of the study", 24, least: 1, most: 1000);
         var tiny = new Option<bool>("--tiny") { Description = "a network of a few thousand weights, to try the command out" };
         var python = new Option<string>("--python") { Description = "Python with PyTorch", DefaultValueFactory = _ => "python3" };
         var torch = new Option<string[]>("--torch")
@@ -42,7 +42,8 @@ internal static class GpuBench
             Description = "kinds of PyTorch to race against", DefaultValueFactory = _ => TorchKinds, CustomParser = argument => argument.Tokens[0].Value.Split(','), Arity = ArgumentArity.ExactlyOne,
         };
         var tiles = new Option<bool>("--tiles") { Description = "time every layer with every tile too" };
-        var output = new Option<string>("--output") { Description = "folder for gpu.md and gpu.json", DefaultValueFactory = _ => "." };
+        torch.Validators.Add(result => Options.Require(result, torch, kinds => kinds!.All(TorchKinds.Contains), $"must be among {string.Join(", ", TorchKinds)}"));
+        var output = new Option<string>("--output") { Description = "folder for gpu.md and gpu.json", DefaultValueFactory = _ => "runs" };
         var command = new Command("gpu", "Checks every operator case on a CUDA card, then times the visual path against PyTorch on the same card.")
         {
             device, seed, rounds, slices, tiny, python, torch, tiles, output,

@@ -9,9 +9,17 @@ internal static class Options
 {
     public static Option<DeviceKind> Device() => new("--device") { Description = "auto, cpu, cuda or opencl", DefaultValueFactory = _ => DeviceKind.Auto };
 
-    public static Option<int> Threads() => new("--threads") { Description = "CPU threads, 0 for one per core" };
+    public static Option<int> Threads() => Number("--threads", "CPU threads, 0 for one per core", 0, least: 0, most: 256);
 
-    public static Option<int> Seed() => new("--seed") { Description = "seed of weights and inputs", DefaultValueFactory = _ => 1 };
+    public static Option<int> Seed() => Number("--seed", "seed of weights and inputs", 1, least: 0);
+
+    /// <summary>A number within limits, which is refused in one line outside of them.</summary>
+    public static Option<int> Number(string name, string description, int usual, int least, int most = int.MaxValue)
+    {
+        var option = new Option<int>(name) { Description = description, DefaultValueFactory = _ => usual };
+        option.Validators.Add(result => Require(result, option, value => value >= least && value <= most, most == int.MaxValue ? $"must be {least} or more" : $"must be {least} to {most}"));
+        return option;
+    }
 
     public static Option<bool> ProcessorTime() => new("--processor-time") { Description = "processor time in place of wall time, for busy machines; use it with --threads 1" };
 

@@ -20,10 +20,10 @@ internal static class StudyBench
     {
         var studies = new Argument<string>("STUDIES") { Description = "A study or a folder of studies", DefaultValueFactory = _ => Path.Combine(Bundles.Root, "samples") };
         var bundle = Bundles.Option("mini");
-        var rounds = new Option<int>("--rounds") { Description = "warm reports of each study", DefaultValueFactory = _ => 10 };
-        var cold = new Option<int>("--cold") { Description = "fresh processes that write one report each", DefaultValueFactory = _ => 5 };
-        var parallel = new Option<int>("--parallel") { Description = "reports at once in the folder's measurement", DefaultValueFactory = _ => 16 };
-        var soak = new Option<int>("--soak") { Description = "reports in a row at the end, whose memory is watched; 0 to leave them out" };
+        var rounds = Options.Number("--rounds", "warm reports of each study", 10, least: 1);
+        var cold = Options.Number("--cold", "fresh processes that write one report each", 5, least: 1);
+        var parallel = Options.Number("--parallel", "reports at once in the folder's measurement", 16, least: 1, most: BatchDecoder.MostSequences);
+        var soak = Options.Number("--soak", "reports in a row at the end, whose memory is watched; 0 to leave them out", 0, least: 0);
         var once = new Option<bool>("--once") { Description = "write one report and end: what --cold starts", Hidden = true };
         var (threads, seed, json) = (Options.Threads(), Options.Seed(), Options.Json());
         var command = new Command("study", "Times whole reports: files on disk to the last character.") { studies, bundle, rounds, cold, parallel, soak, once, threads, seed, json };

@@ -7,8 +7,19 @@ public static class AtomicFile
     /// Refuses a target that cannot become a file, so that a command can say so before hours of work and not after them. Devices are
     /// refused because renaming over one would replace it: as root, <c>/dev/null</c> would be gone for every program.
     /// </summary>
-    /// <exception cref="InputException">The path is empty, a folder, or a device, or its folder does not exist.</exception>
-    public static void CheckTarget(string path) => Target(path);
+    /// <param name="path">Where something is to be written; a link counts as what it points to.</param>
+    /// <param name="inputs">Files and folders that are read: none of their files may be replaced. A new file beside them may be made.</param>
+    /// <exception cref="InputException">The path is empty, a folder, a device or an input, or its folder does not exist.</exception>
+    public static void CheckTarget(string path, params ReadOnlySpan<string> inputs)
+    {
+        string target = Target(path);
+        foreach (string input in inputs)
+        {
+            string full = Path.GetFullPath(input);
+            if (File.Exists(target) && (target == full || IsBelow(target, Path.TrimEndingDirectorySeparator(full))))
+                throw new InputException(path, "cannot be written: it is an input");
+        }
+    }
 
     // The file itself where the path is a link, which is kept.
     private static string Target(string path)
@@ -36,9 +47,9 @@ public static class AtomicFile
         if (!Directory.Exists(Path.GetDirectoryName(target)))
             throw new InputException(path, "cannot be written: its folder does not exist");
         return target;
-
-        static bool IsBelow(string path, string folder) => path.StartsWith(folder + "/", StringComparison.Ordinal);
     }
+
+    private static bool IsBelow(string path, string folder) => path.StartsWith(folder + "/", StringComparison.Ordinal);
 
     /// <summary>
     /// Writes to <c>PATH.tmp-PID</c> beside the target, flushes to disk, then renames over <paramref name="path"/>.

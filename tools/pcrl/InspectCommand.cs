@@ -18,7 +18,7 @@ internal static class InspectCommand
             var windowed = WindowChoice.Parse(arguments.GetValue(window)!);
             string? path = arguments.GetValue(output);
             if (path is not null)
-                AtomicFile.CheckTarget(path);
+                AtomicFile.CheckTarget(path, arguments.GetValue(study)!);
             var read = StudyReader.Read(arguments.GetValue(study)!, cancellation);
             var selection = SliceSelector.Select(read);
             Console.WriteLine($"{read.Format}, {read.Slices.Count} slices, {read.SetAside.Count} files set aside, gantry tilt {read.GantryTilt:0.#}°");

@@ -65,7 +65,7 @@ internal static class ReportCommand
             // What is wrong with the command line is said before the work, not after it.
             Sampling(new SamplingDefaults(Temperature: 0, TopP: 1, MaxTokens: 1)).Check();
             if (path is not null)
-                AtomicFile.CheckTarget(path);
+                AtomicFile.CheckTarget(path, arguments.GetValue(study)!, bundle);
             if (studies is [var single])
             {
                 await WriteOneAsync(single, window, bundle, options, Sampling, asJson, path, cancellation);

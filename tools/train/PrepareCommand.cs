@@ -48,6 +48,9 @@ internal static class PrepareCommand
         if (parsed.GetValue(Measured) < 1)
             throw new InputException("--phantoms", "must be at least 1");
         var config = new MiniCluesConfig();
+        // What cannot be read is said before minutes of training.
+        var vocabulary = parsed.GetValue(Vocabulary) is { } file ? ClueVocabulary.Load(file) : ClueVocabulary.Default;
+        var data = ClueDataset.Find(parsed.GetValue(Dataset)!, config.Phantom);
         var (samPath, scorerPath) = (parsed.GetValue(Sam), parsed.GetValue(Scorer));
         if (samPath is null || scorerPath is null)
         {
@@ -63,8 +66,6 @@ internal static class PrepareCommand
         bool small = parsed.GetValue(Sam) is null;
         int size = parsed.GetValue(Size) is > 0 and var chosen ? chosen : small ? config.ImageSize : 512;
         var generator = small ? config.Generator : new SamGeneratorConfig { MinMaskRegionArea = 200 };
-        var vocabulary = parsed.GetValue(Vocabulary) is { } file ? ClueVocabulary.Load(file) : ClueVocabulary.Default;
-        var data = ClueDataset.Find(parsed.GetValue(Dataset)!, config.Phantom);
 
         // Slices run side by side, each on one thread: the same masks whatever the number.
         TorchDevice.Configure(1, config.Seed);

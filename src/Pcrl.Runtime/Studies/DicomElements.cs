@@ -116,7 +116,7 @@ internal static class DicomTag
 {
     public const uint
         TransferSyntax = 0x00020010, MediaSopClass = 0x00020002, ImageType = 0x00080008, Modality = 0x00080060,
-        PatientName = 0x00100010, PatientId = 0x00100020, SliceThickness = 0x00180050, GantryTilt = 0x00181120,
+        PatientName = 0x00100010, StudyInstanceUid = 0x0020000D, PatientId = 0x00100020, SliceThickness = 0x00180050, GantryTilt = 0x00181120,
         SeriesUid = 0x0020000E, ImagePosition = 0x00200032, ImageOrientation = 0x00200037,
         SamplesPerPixel = 0x00280002, NumberOfFrames = 0x00280008, Rows = 0x00280010, Columns = 0x00280011, PixelSpacing = 0x00280030,
         BitsAllocated = 0x00280100, BitsStored = 0x00280101, HighBit = 0x00280102, PixelRepresentation = 0x00280103,

@@ -29,7 +29,7 @@ internal sealed record DicomImage(
 }
 
 /// <summary>A DICOM file: an image, or the reason why it cannot be a slice. What tells patients apart is compared and never shown.</summary>
-internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reason, string PatientId, string PatientName)
+internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reason, string PatientId, string PatientName, string StudyId)
 {
     private const long MaximumBytes = 256 << 20;
     private const int Preamble = 132;
@@ -42,7 +42,7 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
         long length = RandomAccess.GetLength(handle);
         if (length > MaximumBytes)
         {
-            return new DicomFile(file, null, "too large for one CT image", "", "");
+            return new DicomFile(file, null, "too large for one CT image", "", "", "");
         }
         byte[] buffer = ArrayPool<byte>.Shared.Rent((int)length);
         try
@@ -78,7 +78,7 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
         string syntax = fields.Text(DicomTag.TransferSyntax);
         if (!DicomTransferSyntax.HasReadableHeader(syntax))
         {
-            return new DicomFile(file, null, DicomTransferSyntax.Problem(syntax)!, "", "");
+            return new DicomFile(file, null, DicomTransferSyntax.Problem(syntax)!, "", "", "");
         }
         var elements = new DicomElements(file.Path, data, body, syntax != DicomTransferSyntax.ImplicitLittleEndian);
         while (elements.Next(out var element))
@@ -96,7 +96,7 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
         }
         string reason = Problem(syntax, fields);
         var image = reason == "" ? Describe(file, fields, out reason) : null;
-        return new DicomFile(file, image, reason, fields.Text(DicomTag.PatientId), Name(fields.Text(DicomTag.PatientName)));
+        return new DicomFile(file, image, reason, fields.Text(DicomTag.PatientId), Name(fields.Text(DicomTag.PatientName)), fields.Text(DicomTag.StudyInstanceUid));
     }
 
     private static string Problem(string syntax, Fields fields)

@@ -20,10 +20,10 @@ internal static class DicomReader
     public static Study Read(string folder, IReadOnlyList<StudyFile> files, List<SetAside> setAside, CancellationToken cancellation)
     {
         var headers = StudyReader.ForEach(files, DicomFile.Read, cancellation);
-        RequireOnePatient(folder, headers);
+        RequireOneStudy(folder, headers);
 
         var series = new List<List<(StudyFile File, DicomImage Image)>>();
-        foreach (var (file, image, reason, _, _) in headers)
+        foreach (var (file, image, reason, _, _, _) in headers)
         {
             if ((image is null ? reason : PlaneProblem(image.Normal)) is { } problem)
             {
@@ -53,13 +53,15 @@ internal static class DicomReader
     }
 
     // A missing id or name contradicts nothing.
-    private static void RequireOnePatient(string folder, DicomFile[] files)
+    private static void RequireOneStudy(string folder, DicomFile[] files)
     {
         static bool Differ(IEnumerable<string> values) => values.Where(v => v != "").Distinct().Skip(1).Any();
         if (Differ(files.Select(f => f.PatientId)) || Differ(files.Select(f => f.PatientName)))
         {
             throw new InputException(folder, "holds more than one patient");
         }
+        if (Differ(files.Select(f => f.StudyId)))
+            throw new InputException(folder, "holds more than one study of a patient: give the folder of one");
     }
 
     private static string? PlaneProblem(Vector3 normal)

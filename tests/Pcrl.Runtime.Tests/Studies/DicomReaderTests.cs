@@ -196,6 +196,14 @@ public class DicomReaderTests
     }
 
     [Fact]
+    public void TwoStudiesOfAPatientAreRefused()
+    {
+        using var folder = new TemporaryFolder();
+        DicomBuilder.SaveWorld(folder, (z, b) => b.Text(0x0020000D, "UI", z < 5 ? "1.2.3.4" : "1.2.3.5"));
+        Assert.Contains("more than one study", Refusal(folder));
+    }
+
+    [Fact]
     public void OneNameMayBeWrittenDifferentlyOrBeMissing()
     {
         using var folder = new TemporaryFolder();
