@@ -73,7 +73,7 @@ internal static class ParityCheck
         var reference = new LlamaReference(model.Config, model.Weights, adapter);
         float[] trained = reference.Logits([.. texts.Select(t => reference.Embed(t))]);
         using var trimming = MappedMemory.KeepBelow(path, MostMapped);
-        using var language = LanguageModel.Load(path, new LanguageOptions());
+        using var language = LanguageModel.Load(path, new LanguageOptions { LaysOutAnew = false }); // or quantised weights would be in memory twice
         var written = new float[trained.Length];
         int at = 0;
         foreach (int[] text in texts)

@@ -9,6 +9,7 @@ internal unsafe struct LlamaModelParams
 {
     [FieldOffset(0)] public nint* Devices;
     [FieldOffset(16)] public int GpuLayers;
+    [FieldOffset(74)] public byte ExtraBuffers; // whether the CPU may lay weights out anew, in memory of its own
 }
 
 /// <summary><c>llama_context_params</c> of llama.cpp v0.5.0. Always starts as what the library calls its defaults.</summary>
