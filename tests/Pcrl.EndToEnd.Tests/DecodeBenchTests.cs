@@ -44,5 +44,7 @@ public sealed class DecodeBenchTests
     [InlineData("--drafts", "0")]
     [InlineData("--device", "opencl")]
     [InlineData("--bundle", "nowhere")]
+    [InlineData("--threads", "-4")]
+    [InlineData("--seed", "-1")]
     public void An_option_out_of_range(string option, string value) => Decode(option, value).AssertOneLineError();
 }

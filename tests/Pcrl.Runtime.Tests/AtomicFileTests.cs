@@ -32,6 +32,27 @@ public class AtomicFileTests
     }
 
     [Fact]
+    public void AFileOfAnInputIsNeverReplaced()
+    {
+        using var folder = new TemporaryFolder();
+        folder.Write("01.dcm", [1]);
+        string slice = folder.File("01.dcm"), link = Path.Combine(Path.GetTempPath(), $"pcrl-link-{Environment.ProcessId}");
+        File.CreateSymbolicLink(link, slice);
+        try
+        {
+            foreach (string path in (string[])[slice, link])
+                foreach (string input in (string[])[folder.Path, folder.Path + "/", slice])
+                    Assert.Contains("input", Assert.Throws<InputException>(() => AtomicFile.CheckTarget(path, "elsewhere", input)).Message);
+        }
+        finally
+        {
+            File.Delete(link);
+        }
+        AtomicFile.CheckTarget(folder.File("report.txt"), folder.Path); // a new file beside them
+        AtomicFile.CheckTarget(slice, folder.Path + "-other");
+    }
+
+    [Fact]
     public void ALinkIsKeptAndItsFileReplaced()
     {
         using var folder = new TemporaryFolder();
