@@ -122,7 +122,7 @@ public sealed partial class BatchDecoder
             if (_suspects.TryPeek(out var suspect) && suspect.Tokens.Count > 0)
                 _running.Add(_suspects.Dequeue()); // it was not this one
         }
-        catch (InputException e)
+        catch (InputException e) when (!_closing.IsCancellationRequested) // a batch that closing has aborted is nobody's failure
         {
             Isolate(Land(), e);
         }
