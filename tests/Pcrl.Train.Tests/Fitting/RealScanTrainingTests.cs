@@ -47,13 +47,13 @@ public sealed class RealScanTrainingTests : IDisposable
     }
 
     [Fact]
-    public void Scans_change_trunk_and_reports_and_leave_what_comes_before_as_it_is()
+    public void Scans_change_trunk_language_and_reports_and_leave_the_phantoms_trunk_as_it_is()
     {
         MiniTraining.Run(Tiny, new RunFolder(_run), null, false, [], new Stages(), default);
         byte[] phantomsOnly = File.ReadAllBytes(Path.Combine(_run, "model.safetensors"));
         var stages = new Stages();
         MiniTraining.Run(Tiny, new RunFolder(_run), _scans, false, [], stages, default);
-        Assert.Equal(["held-out", "scans", "features", "fit", "features", "write"], stages.Names);
+        Assert.Equal(["language", "held-out", "scans", "features", "fit", "features", "write"], stages.Names);
         Assert.NotEqual(phantomsOnly, File.ReadAllBytes(Path.Combine(_run, "model.safetensors")));
         Assert.Contains("4 scans of CT-ICH", (string?)new RunFolder(_run).ReadMetrics()["data"]);
     }
