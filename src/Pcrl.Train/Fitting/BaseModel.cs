@@ -75,7 +75,9 @@ internal sealed record BaseModel(TrainedRun Run, TrunkHeads Heads, IReadOnlyList
         else
         {
             object settings = (config.LanguageFit, config.Language, config.Tokenizer, config.Prompt);
-            stages.Run("language", scans ? (config.LanguageFit, config.Language, config.Tokenizer, config.Prompt, LabelTexts) : settings, "language.safetensors", path =>
+            if (scans)
+                settings = (settings, LabelTexts);
+            stages.Run("language", settings, "language.safetensors", path =>
             {
                 double loss = new LanguageStage(model, run.Prompt, tokenizer, texts, config.SliceCount).Run(config.LanguageFit, workers, config.Seed, progress, cancellation);
                 Weights.Save(path, Weights.Of(model.Language));
