@@ -64,6 +64,8 @@ internal static class ReportCommand
             var (asJson, path) = (arguments.GetValue(json), arguments.GetValue(output));
             // What is wrong with the command line is said before the work, not after it.
             Sampling(new SamplingDefaults(Temperature: 0, TopP: 1, MaxTokens: 1)).Check();
+            if (arguments.GetValue(parallel) is < 1 or > BatchDecoder.MostSequences)
+                throw new InputException("--parallel", $"must be between 1 and {BatchDecoder.MostSequences}");
             if (path is not null)
                 AtomicFile.CheckTarget(path, arguments.GetValue(study)!, bundle);
             if (studies is [var single])

@@ -44,6 +44,21 @@ public sealed class StudyFolderTests : IDisposable
     }
 
     [Fact]
+    public void Folders_of_dicom_that_name_different_studies_are_studies()
+    {
+        DicomBuilder.SaveWorld(_folder, (_, b) => b.Text(0x0020000D, "UI", "1.2.3.4"));
+        foreach (string file in Directory.GetFiles(_folder.Path))
+            _folder.Write("patient1/" + Path.GetFileName(file), File.ReadAllBytes(file));
+        DicomBuilder.SaveWorld(_folder, (_, b) => b.Text(0x0020000D, "UI", "1.2.3.5"));
+        foreach (string file in Directory.GetFiles(_folder.Path))
+        {
+            _folder.Write("patient2/" + Path.GetFileName(file), File.ReadAllBytes(file));
+            File.Delete(file);
+        }
+        Assert.Equal(["patient1", "patient2"], List());
+    }
+
+    [Fact]
     public void One_volume_is_one_study_and_so_is_what_is_not_there()
     {
         _folder.Write("head.nii", [1]);

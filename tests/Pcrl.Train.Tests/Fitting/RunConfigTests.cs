@@ -56,6 +56,9 @@ public class RunConfigTests
     [InlineData("--loss.text_encoder=bert", "--seed=1", "neither entity nor theme")]
     [InlineData("--data.source=ctrg", "--seed=1", "path")]
     [InlineData("--data.source=pictures", "--seed=1", "pictures")]
+    [InlineData("--trunk_fit.cells=true", "--trunk_fit.places=false", "cells teach places")]
+    [InlineData("--scan_fit.painted=-1", "--seed=1", "painted")]
+    [InlineData("--scan_fit.splices=-1", "--seed=1", "splices")]
     [InlineData("--loss.report=-1", "--seed=1", "report")]
     public void What_cannot_go_together_is_refused(string first, string second, string named) =>
         Assert.Contains(named, Assert.Throws<InputException>(() => Load("{}", first, second)).Message);
