@@ -8,7 +8,8 @@ namespace Pcrl.Bench;
 
 /// <summary>
 /// What llama.cpp does alone, and the peer of every comparison: the same library, file, device and threads; the prompt in one batch, then one token
-/// a batch (of each text, where several are written), drawn by llama.cpp's own samplers (temperature, top-p, draw); each token turned into text.
+/// a batch (of each text, where several are written), computed by llama.cpp's own kernels and drawn by its own samplers (temperature, top-p, draw); each token
+/// turned into text.
 /// </summary>
 internal sealed unsafe partial class LlamaLoop : IDisposable
 {
@@ -53,6 +54,19 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
     /// <param name="texts">Visual tokens [visual tokens, width] and sampling of each.</param>
     /// <param name="drawn">Told after each draw, that of the end included, if given.</param>
     public int Run(IReadOnlyList<(float[] Visual, SamplingOptions Sampling)> texts, Action? drawn = null)
+    {
+        LlamaKernels.Enabled = false; // nothing else is decoding in the loop's turn
+        try
+        {
+            return Write(texts, drawn);
+        }
+        finally
+        {
+            LlamaKernels.Enabled = true;
+        }
+    }
+
+    private int Write(IReadOnlyList<(float[] Visual, SamplingOptions Sampling)> texts, Action? drawn)
     {
         LlamaNative.ClearMemory(LlamaNative.Memory(_context), data: false);
         var slots = new Text?[_sequences];
@@ -132,7 +146,7 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
         }
     }
 
-    /// <summary>What batches of some widths take behind a prompt; medians, each width warmed up.</summary>
+    /// <summary>What batches of some widths take behind a prompt, with our kernels and with llama.cpp's in turn; medians, each width warmed up.</summary>
     public static List<BatchCost> BatchCosts(LanguageModel model, int prompt, IReadOnlyList<int> widths, int rounds, bool processorTime, CancellationToken cancellation)
     {
         int most = widths.Max();
@@ -147,23 +161,26 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
             context.Decode(new LlamaBatch { Count = prompt, Embeddings = all });
             foreach (int rows in widths)
             {
-                var times = new List<double>();
-                for (int round = 0; round <= rounds; round++)
+                var (ours, theirs) = (new List<double>(), new List<double>());
+                for (int round = 0; round < 2 * (rounds + 1); round++)
                 {
                     cancellation.ThrowIfCancellationRequested();
+                    LlamaKernels.Enabled = round % 2 == 0;
                     var start = Timing.Now(processorTime);
                     context.Decode(new LlamaBatch { Count = rows, Embeddings = all + (long)prompt * model.Width, Outputs = wanted });
                     context.Logits(rows - 1, 1);
-                    if (round > 0)
-                        times.Add((Timing.Now(processorTime) - start).TotalMilliseconds);
+                    if (round > 1)
+                        (round % 2 == 0 ? ours : theirs).Add((Timing.Now(processorTime) - start).TotalMilliseconds);
                     LlamaNative.Forget(LlamaNative.Memory(context), 0, prompt, -1);
                 }
-                double median = times.Order().ElementAt(times.Count / 2);
-                costs.Add(new BatchCost(rows, median, costs.Count > 0 ? median / costs[0].Milliseconds : 1));
+                LlamaKernels.Enabled = true;
+                costs.Add(new BatchCost(rows, Median(ours), Median(theirs), costs.Count > 0 ? Median(ours) / costs[0].LlamacppMilliseconds : 1));
             }
         }
         return costs;
     }
+
+    private static double Median(List<double> times) => times.Order().ElementAt(times.Count / 2);
 
     private static nint Samplers(SamplingOptions sampling)
     {

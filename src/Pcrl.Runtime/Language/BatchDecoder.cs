@@ -18,8 +18,8 @@ public sealed record DecodingOptions
     public IReadOnlyList<string> Phrases { get; init; } = [];
 
     /// <summary>
-    /// Longest draft; null for what llama.cpp's kernels take at once: six rows on the CPU, eight on a GPU. How much of it goes into a batch is learnt from what
-    /// batches take (<see cref="DraftPolicy"/>).
+    /// Longest draft; null for what the kernels take well: six rows in llama.cpp's on the CPU, twelve in ours, eight on a GPU. How much of it goes into a batch is
+    /// learnt from what batches take (<see cref="DraftPolicy"/>).
     /// </summary>
     internal int? MostDrafted { get; init; }
 
@@ -68,7 +68,7 @@ public sealed partial class BatchDecoder : IDisposable
             throw new InputException("sequences", $"must be between 1 and {MostSequences}, is {options.Sequences}");
         _model = model;
         _options = options;
-        _mostDrafted = !options.Speculation ? 0 : options.MostDrafted ?? (model.Device.Kind == LanguageDevice.Cpu ? 5 : 7);
+        _mostDrafted = !options.Speculation ? 0 : options.MostDrafted ?? (model.HasOwnKernels ? 11 : model.Device.Kind == LanguageDevice.Cpu ? 5 : 7);
         _head = model.Embed(model.Tokenize(prompt.Head, parseSpecial: true));
         _tail = model.Embed(model.Tokenize(prompt.Tail, parseSpecial: true));
         if (HeadLength + _tail.Length / model.Width >= model.ContextLength)

@@ -66,5 +66,21 @@ public sealed class LlamaLayoutTests
     }
 
     [Fact]
-    public void The_library_beside_the_program_is_the_pinned_one() => LlamaLibrary.Load();
+    public void Own_kernels_are_for_the_pinned_commit_only()
+    {
+        Assert.Null(LlamaLayout.CommitProblem(LlamaLayout.GgmlCommit));
+        Assert.Contains("commit 1234567, not 0ad4a86", LlamaLayout.CommitProblem("1234567"));
+        Assert.NotNull(LlamaLayout.CommitProblem(null));
+    }
+
+    /// <summary>Its layout is checked when it is loaded; what stands in the way of the own kernels can only be the processor.</summary>
+    [Fact]
+    public void The_library_beside_the_program_is_the_pinned_one()
+    {
+        LlamaLibrary.Load();
+        if (System.Runtime.Intrinsics.X86.Avx512Vbmi.IsSupported)
+            Assert.Null(LlamaKernels.Problem);
+        else
+            Assert.Contains("AVX-512", LlamaKernels.Problem);
+    }
 }

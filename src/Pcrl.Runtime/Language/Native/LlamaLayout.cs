@@ -54,6 +54,42 @@ internal unsafe struct GgmlTypeTraits
     public delegate* unmanaged[Cdecl]<void*, float*, long, void> ToFloat;
 }
 
+/// <summary><c>ggml_tensor</c>, as far as it is used: a result, its operation and what it is computed from.</summary>
+[StructLayout(LayoutKind.Explicit)]
+internal unsafe struct GgmlTensor
+{
+    public const int F32 = 0, Q4K = 12, Q6K = 14; // ggml_type
+    public const int MatrixProduct = 29; // ggml_op
+
+    [FieldOffset(0)] public int Type;
+    [FieldOffset(8)] public GgmlBuffer* Buffer;
+    [FieldOffset(16)] public fixed long Count[4];
+    [FieldOffset(48)] public fixed long Stride[4];
+    [FieldOffset(80)] public int Operation;
+    [FieldOffset(152)] public GgmlTensor* First;
+    [FieldOffset(160)] public GgmlTensor* Second;
+    [FieldOffset(248)] public byte* Data;
+    [FieldOffset(320)] public nint* Extra;
+}
+
+/// <summary><c>ggml_backend_buffer</c>, as far as it is used.</summary>
+[StructLayout(LayoutKind.Explicit)]
+internal struct GgmlBuffer
+{
+    [FieldOffset(88)] public nint Type;
+}
+
+/// <summary><c>ggml_compute_params</c>: a thread's share of an operation.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct GgmlWork
+{
+    public int Thread;
+    public int Threads;
+    public nuint Bytes;
+    public byte* Memory;
+    public nint Pool;
+}
+
 /// <summary>
 /// The two parameter structures pass by value and change between releases of llama.cpp. A library whose defaults do not look
 /// exactly as those of the pinned release is refused: writing a field to the wrong place would end in a crash far from its cause.
@@ -61,6 +97,7 @@ internal unsafe struct GgmlTypeTraits
 internal static class LlamaLayout
 {
     public const string Version = "0.5.0";
+    public const string GgmlCommit = "0ad4a86";
     public const int ModelParamsBytes = 80;
     public const int ContextParamsBytes = 160;
 
@@ -88,6 +125,9 @@ internal static class LlamaLayout
 
     /// <summary>What is wrong with the bytes that <c>llama_context_default_params</c> wrote, or null.</summary>
     public static string? ContextProblem(ReadOnlySpan<byte> probe) => Problem("llama_context_params", probe, ContextDefaults);
+
+    /// <summary>What is wrong with the commit that ggml says it was built from, or null. Where llama.cpp's inside is looked at, no other will do.</summary>
+    public static string? CommitProblem(string? commit) => commit == GgmlCommit ? null : $"ggml is of commit {commit ?? "unknown"}, not {GgmlCommit}";
 
     private static string? Problem(string name, ReadOnlySpan<byte> probe, (uint Value, uint Mask)[] expected)
     {

@@ -59,6 +59,7 @@ internal static unsafe partial class LlamaLibrary
         }
         LlamaNative.SetLog(&Log, null);
         LlamaNative.LoadBackends(Folder);
+        LlamaKernels.Install();
         return true;
     }
 

@@ -105,6 +105,10 @@ internal static unsafe partial class LlamaNative
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial void LoadBackends(string folder);
 
+    [LibraryImport(LlamaLibrary.Ggml, EntryPoint = "ggml_backend_reg_by_name", StringMarshalling = StringMarshalling.Utf8)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial nint BackendByName(string name);
+
     [LibraryImport(LlamaLibrary.Ggml, EntryPoint = "ggml_backend_load", StringMarshalling = StringMarshalling.Utf8)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial nint LoadBackend(string path);
@@ -120,6 +124,19 @@ internal static unsafe partial class LlamaNative
     [LibraryImport(LlamaLibrary.GgmlBase, EntryPoint = "ggml_backend_dev_description")]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial byte* DeviceDescription(nint device);
+
+    [LibraryImport(LlamaLibrary.GgmlBase, EntryPoint = "ggml_backend_buft_is_host")]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    [return: MarshalAs(UnmanagedType.U1)]
+    public static partial bool IsHost(nint bufferType);
+
+    [LibraryImport(LlamaLibrary.GgmlBase, EntryPoint = "ggml_backend_reg_get_proc_address", StringMarshalling = StringMarshalling.Utf8)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial nint ProcAddress(nint backend, string name);
+
+    [LibraryImport(LlamaLibrary.GgmlBase, EntryPoint = "ggml_commit")]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial byte* GgmlCommit();
 
     [LibraryImport(LlamaLibrary.GgmlBase, EntryPoint = "ggml_get_type_traits")]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]

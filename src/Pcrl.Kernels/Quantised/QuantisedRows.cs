@@ -1,0 +1,90 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace Pcrl.Kernels.Quantised;
+
+/// <summary>
+/// Rows of activations as 8-bit integers, in blocks of 256 with one scale each: the numbers of ggml's Q8_K, laid out for <see cref="Q4KProduct"/> and
+/// <see cref="Q6KProduct"/>. Tiles of up to <see cref="TileRows"/> rows follow each other; in a tile, the same block of all rows, then the next block.
+/// </summary>
+internal static unsafe class QuantisedRows
+{
+    /// <summary>Whether this processor has the instructions: AVX-512 with its byte and word extensions (Intel since Ice Lake, AMD since Zen 4).</summary>
+    public static bool IsSupported => Avx512BW.IsSupported && Avx512Vbmi.IsSupported;
+
+    /// <summary>Elements of a block.</summary>
+    public const int Block = 256;
+
+    /// <summary>Boundary at which rows begin.</summary>
+    public const int Alignment = 64;
+
+    /// <summary>Most rows of a tile: as many as stay in the first-level cache beside a block of weights.</summary>
+    public const int TileRows = 32;
+
+    /// <summary>Bytes of a block: 256 integers, their 16 sums of 16 and 8 sums of 32 as 16-bit integers, the scale, padding up to whole cache lines.</summary>
+    public const int BlockBytes = 320;
+
+    public const int SumsOf16 = 256, SumsOf32 = 288, Scale = 304;
+
+    /// <summary>Bytes of rows of a length.</summary>
+    public static long Bytes(long rows, long length) => rows * (length / Block) * BlockBytes;
+
+    /// <summary>Where block 0 of a row is, and the bytes from one of its blocks to the next.</summary>
+    public static (long Offset, int Stride) Place(int row, int rows, int blocks)
+    {
+        int first = row / TileRows * TileRows, inTile = Math.Min(TileRows, rows - first);
+        return (((long)first * blocks + (row - first)) * BlockBytes, inTile * BlockBytes);
+    }
+
+    /// <summary>
+    /// Quantises a row. The element furthest from 0 (the first of equals) becomes -127. NaN counts as 0, as it does in ggml; with an infinity among
+    /// them all integers are 0 and the scale is infinite, so that products are NaN.
+    /// </summary>
+    /// <param name="row">[blocks · 256]</param>
+    /// <param name="blocks">Blocks of the row.</param>
+    /// <param name="to">The row's block 0.</param>
+    /// <param name="stride">Bytes from one of its blocks to the next.</param>
+    public static void Quantise(float* row, int blocks, byte* to, int stride)
+    {
+        for (int block = 0; block < blocks; block++, row += Block, to += stride)
+            QuantiseBlock(row, to);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void QuantiseBlock(float* x, byte* to)
+    {
+        var largest = Vector512<float>.Zero;
+        for (int i = 0; i < Block; i += Vector512<float>.Count)
+        {
+            var size = Vector512.Abs(Vector512.Load(x + i));
+            largest = Vector512.ConditionalSelect(Vector512.GreaterThan(size, largest), size, largest);
+        }
+        float most = 0;
+        for (int lane = 0; lane < Vector512<float>.Count; lane++)
+            most = largest[lane] > most ? largest[lane] : most;
+        if (most == 0)
+        {
+            new Span<byte>(to, BlockBytes).Clear();
+            return;
+        }
+        int at = 0;
+        while (Math.Abs(x[at]) != most)
+            at++;
+        float inverse = -127f / x[at];
+        var scale = Vector512.Create(inverse);
+        var most127 = Vector512.Create(127);
+        short* sums16 = (short*)(to + SumsOf16), sums32 = (short*)(to + SumsOf32);
+        for (int i = 0; i < Block; i += Vector512<float>.Count)
+        {
+            var scaled = Vector512.Load(x + i) * scale;
+            scaled = Vector512.ConditionalSelect(Vector512.Equals(scaled, scaled), scaled, Vector512<float>.Zero);
+            var rounded = Vector512.Min(Avx512F.ConvertToVector512Int32(scaled), most127); // to nearest, ties to even
+            Avx512F.ConvertToVector128SByte(rounded).Store((sbyte*)to + i);
+            sums16[i / 16] = (short)Vector512.Sum(rounded);
+        }
+        for (int i = 0; i < Block / 32; i++)
+            sums32[i] = (short)(sums16[2 * i] + sums16[2 * i + 1]);
+        *(float*)(to + Scale) = 1 / inverse;
+    }
+}

@@ -1,0 +1,87 @@
+using Pcrl.Convert;
+using Pcrl.Kernels.Quantised;
+using Pcrl.Runtime.Language;
+using Pcrl.Runtime.Language.Native;
+
+namespace Pcrl.Parity.Tests;
+
+/// <summary>Alone in the process: it switches kernels, which must not happen while anything is computed.</summary>
+[CollectionDefinition(nameof(LlamaKernelTests), DisableParallelization = true)]
+public sealed class AloneCollection;
+
+/// <summary>Our kernels inside llama.cpp against llama.cpp's own, over whole models.</summary>
+[Collection(nameof(LlamaKernelTests))]
+public sealed class LlamaKernelTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("pcrl-test-").FullName;
+
+    public void Dispose()
+    {
+        LlamaKernels.Enabled = true;
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    private LanguageModel Load(LlmType type)
+    {
+        string path = Path.Combine(_folder, $"{type}.gguf");
+        LlmGgufWriter.Write(path, SmallLlm.InMemory(SmallLlm.Wide with { NumHiddenLayers = 1 }), adapter: null, type);
+        return LanguageModel.Load(path, new LanguageOptions { Threads = 1 });
+    }
+
+    [Theory]
+    [InlineData(LlmType.Q4_K_M)]
+    [InlineData(LlmType.Q6_K)]
+    public void Logits_are_llama_cpps_but_for_the_order_of_sums(LlmType type)
+    {
+        using var model = Load(type);
+        foreach (int rows in (int[])[1, 2, 3, 4, 5, 6, 7, 8, 13, 16, 31, 32, 33, 40, 65])
+        {
+            int[] tokens = [.. Enumerable.Range(0, rows).Select(i => 3 + 37 * i % 400)];
+            LlamaKernels.Enabled = false;
+            float[] theirs = model.EvaluateTokens(tokens);
+            LlamaKernels.Enabled = true;
+            float[] ours = model.EvaluateTokens(tokens);
+            double size = theirs.Sum(v => (double)v * v), error = theirs.Zip(ours).Sum(p => Math.Pow(p.First - p.Second, 2));
+            // A sum that falls to the other side of a rounding changes an activation's integer by one: more than the order of sums does, and seldom.
+            Assert.True(Math.Sqrt(error / size) < 2e-3, $"{rows} rows: {Math.Sqrt(error / size)}");
+            Assert.Equal(rows == 1 || LlamaKernels.Problem is not null, error == 0); // else ours were not called
+        }
+    }
+
+    [Fact]
+    public void Kernels_are_in_use_wherever_the_processor_has_the_instructions()
+    {
+        using var model = Load(LlmType.Q4_K_M);
+        Assert.Equal(QuantisedRows.IsSupported, LlamaKernels.Problem is null);
+        Assert.Contains(QuantisedRows.IsSupported ? "own kernels for Q4_K and Q6_K" : "no AVX-512 VBMI", model.Choice);
+        using var plain = Load(LlmType.BF16);
+        Assert.DoesNotContain("own kernels", plain.Choice);
+    }
+
+    [Fact]
+    public void Greedy_texts_are_the_same_with_and_without_drafts()
+    {
+        using var model = Load(LlmType.Q4_K_M);
+        using var plain = Decoder(speculation: false);
+        using var drafting = Decoder(speculation: true);
+        int saved = 0;
+        for (int seed = 0; seed < 20; seed++)
+        {
+            var random = new Random(seed);
+            float[] visual = [.. Enumerable.Range(0, 3 * model.Width).Select(_ => (float)(random.NextDouble() - 0.5))];
+            var (alone, drafted) = (Write(plain, visual), Write(drafting, visual));
+            Assert.Equal(alone.Text, drafted.Text);
+            saved += alone.Summary.Steps - drafted.Summary.Steps;
+        }
+        Assert.True(saved > 20, $"{saved} batches saved"); // else hardly a batch had two rows
+
+        BatchDecoder Decoder(bool speculation) => new(model, new("ab", "cd"), new DecodingOptions { Speculation = speculation, WholeDrafts = true });
+
+        (string Text, GenerationSummary Summary) Write(BatchDecoder decoder, float[] visual)
+        {
+            decoder.WaitUntilReady();
+            GeneratedPiece[] pieces = [.. decoder.GenerateAsync(visual, new SamplingOptions { Temperature = 0, MaxTokens = 60 }).ToBlockingEnumerable()];
+            return (string.Concat(pieces.Select(piece => piece.Text)), pieces[^1].Summary!);
+        }
+    }
+}
