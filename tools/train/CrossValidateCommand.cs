@@ -11,7 +11,7 @@ namespace Pcrl.Tools;
 internal static class CrossValidateCommand
 {
     private static readonly Option<string> Config = new("--config") { Description = "Configuration of the run", DefaultValueFactory = _ => "configs/mini.json" };
-    private static readonly Option<string> Out = new("--out") { Description = "Run folder; shares what comes before the scans with a mini run there", DefaultValueFactory = _ => "runs/mini" };
+    private static readonly Option<string> Out = new("--out") { Description = "Run folder; shares what comes before the scans with a mini run with scans there", DefaultValueFactory = _ => "runs/mini" };
     private static readonly Option<string> CtIch = new("--ct-ich") { Description = "Folder of the CT-ICH scans", Required = true };
     private static readonly Option<int> Folds = new("--folds") { Description = "Parts by person", DefaultValueFactory = _ => 5 };
     private static readonly Option<bool> Show = new("--show") { Description = "Print every scan with its report" };

@@ -12,7 +12,7 @@ public sealed record DataConfig
     /// <summary>Folder of clues that <c>prepare</c> made; null: phantoms have their own, other studies then have none.</summary>
     public string? Clues { get; init; }
 
-    /// <summary>Seed of the split 7:1:2 by patient.</summary>
+    /// <summary>Seed of the split 7:1:2 by patient, and of the parts of a cross-validation.</summary>
     public int SplitSeed { get; init; } = 1;
 
     /// <summary>What contradicts itself, or null.</summary>

@@ -19,6 +19,12 @@ internal static class LabelFindings
 
     private static readonly string[] Absent = ["颅内未见积血", "脑实质、脑室及脑外间隙未见积血", "颅内未见明显积血征象"];
 
+    private static readonly Dictionary<LesionKind, string> Words = new()
+    {
+        [LesionKind.Haemorrhage] = "脑实质", [LesionKind.Subdural] = "新月形", [LesionKind.Epidural] = "梭形",
+        [LesionKind.Subarachnoid] = "脑池", [LesionKind.Intraventricular] = "侧脑室",
+    };
+
     /// <summary>The kinds of blood that can be stated.</summary>
     public static IReadOnlyCollection<LesionKind> Kinds => Present.Keys;
 
@@ -28,4 +34,21 @@ internal static class LabelFindings
     public static string Compose(IReadOnlyList<LesionKind> kinds, PhantomRandom random) => kinds.Count == 0
         ? random.Pick<string>(Absent) + "。"
         : string.Concat(kinds.Select(kind => random.Pick<string>(Present[kind]) + "。"));
+
+    /// <summary>
+    /// Texts without pictures, from which an LLM learns how labels are worded: on most slices "未见积血", and in every other one on fewer slices a word for one or two kinds of blood.
+    /// </summary>
+    public static List<TrainingStudy> Lessons(int count)
+    {
+        var lessons = new List<TrainingStudy>(count);
+        for (ulong i = 0; i < (ulong)count; i++)
+        {
+            var random = new PhantomRandom(i, LessonStream);
+            LesionKind[] kinds = i % 2 == 0 ? [] : [.. new[] { random.Pick<LesionKind>([.. Kinds]), random.Pick<LesionKind>([.. Kinds]) }.Distinct()];
+            lessons.Add(new TrainingStudy(i, [], [], null, [Compose(kinds, random)], ["未见积血", .. kinds.Select(kind => $"积血 {Words[kind]}")]));
+        }
+        return lessons;
+    }
+
+    private const ulong LessonStream = 1000;
 }

@@ -96,7 +96,7 @@ internal static class RealStudies
         int plane = imageSize * imageSize;
         var bytes = new byte[sources.Length * plane];
         // Slices of one scan move together.
-        var moves = sources.Distinct().ToDictionary(s => s, _ => SliceAugmentation.Move.Draw(random, strength, mayMirror: true));
+        var moves = sources.Distinct().ToDictionary(s => s, _ => SliceAugmentation.Move.Draw(random, strength, sideless: true));
         for (int i = 0; i < sources.Length; i++)
             scans[sources[i]].Study.Slices.AsSpan(i * plane, plane).CopyTo(bytes.AsSpan(i * plane));
         using var scope = NewDisposeScope();

@@ -12,16 +12,19 @@ internal static class SliceAugmentation
     /// <summary>Where a point of the changed picture comes from: row-major 2×3, in coordinates of −1 to 1.</summary>
     public readonly record struct Move(float XX, float XY, float X, float YX, float YY, float Y)
     {
-        /// <summary>At strength 1 a turn up to 0.25 radians, 6 % of scale, 3 % of the width in each direction: heads lie as they lie.</summary>
+        /// <summary>
+        /// At strength 1 a turn up to 0.25 radians, 6 % of scale, 3 % of the width in each direction. Real heads, the children's most of all, lie turned by up to 0.6, and nobody
+        /// labelled their sides: they are turned so far, and mirrored.
+        /// </summary>
         /// <param name="random">Chooses.</param>
         /// <param name="strength">0: nothing moves.</param>
-        /// <param name="mayMirror">Half of the slices are mirrored as well.</param>
-        public static Move Draw(Random random, float strength, bool mayMirror)
+        /// <param name="sideless">No side is labelled: half of the slices are mirrored as well, and all may be turned further.</param>
+        public static Move Draw(Random random, float strength, bool sideless)
         {
             float Uniform(float spread) => (2 * random.NextSingle() - 1) * spread * strength;
-            var (sin, cos) = MathF.SinCos(Uniform(0.25f));
+            var (sin, cos) = MathF.SinCos(Uniform(sideless ? 0.6f : 0.25f));
             float scale = 1 + Uniform(0.06f);
-            float mirror = mayMirror && random.Next(2) == 0 ? -1 : 1;
+            float mirror = sideless && random.Next(2) == 0 ? -1 : 1;
             return new Move(mirror * scale * cos, -scale * sin, Uniform(0.06f), mirror * scale * sin, scale * cos, Uniform(0.06f));
         }
 

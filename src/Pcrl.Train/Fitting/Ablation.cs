@@ -49,7 +49,7 @@ public sealed class Ablation
         folder.Create();
         using var workers = new Workers(config.Threads);
         var stages = new StageStore(folder, () => workers.Seed(config.Seed));
-        using var start = BaseModel.Make(config with { Loss = Losses.LossConfig.ReportOnly }, stages, workers, progress, cancellation);
+        using var start = BaseModel.Make(config with { Loss = Losses.LossConfig.ReportOnly }, stages, scans: false, workers, progress, cancellation);
         var split = StudySplit.Load(config, start.Phantoms, progress, cancellation);
         FeatureSet Features(string part, IReadOnlyList<TrainingStudy> studies) =>
             new(studies, FeatureCache.Compute(folder.Stage(part + ".features"), start.Run.Model, studies, config.SliceCount, workers, progress, cancellation));

@@ -17,14 +17,18 @@ internal sealed record BaseModel(TrainedRun Run, TrunkHeads Heads, IReadOnlyList
 {
     private const string HeadPrefix = "heads.";
 
+    /// <summary>One label-derived text for so many phantoms, where scans join: the frozen LLM has to know how those are worded.</summary>
+    private const int LabelTexts = 4;
+
     /// <summary>Makes phantoms, trunk, tokenizer and LLM, as far as they are not brought along or lie in the run folder already.</summary>
     /// <param name="config">The run.</param>
     /// <param name="stages">Keeps what is finished.</param>
+    /// <param name="scans">Whether real scans will join with label-derived texts.</param>
     /// <param name="workers">Who computes.</param>
     /// <param name="progress">Told about every step.</param>
     /// <param name="cancellation">Stops between two steps.</param>
     public static BaseModel Make(
-        RunConfig config, StageStore stages, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation)
+        RunConfig config, StageStore stages, bool scans, Workers workers, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         List<TrainingStudy> studies = [];
         if (config is not { Pretrained: { Trunk: not null, Language: not null }, Data.Source: not "phantoms" })
@@ -38,9 +42,10 @@ internal sealed record BaseModel(TrainedRun Run, TrunkHeads Heads, IReadOnlyList
             }, path => studies = StudyCache.Load(path));
         }
 
+        List<TrainingStudy> texts = [.. studies, .. scans ? LabelFindings.Lessons(studies.Count / LabelTexts) : []];
         var tokenizer = new Tokenizer(config.Pretrained.Language is { } folder
             ? TokenizerData.Load(Path.Combine(folder, "tokenizer.json"))
-            : BytePairTrainer.Train(Texts(config, studies), config.Tokenizer));
+            : BytePairTrainer.Train(Texts(config, texts), config.Tokenizer));
         workers.Seed(config.Seed);
         var model = new PcrlModel(config.Shape(tokenizer.Data));
         var run = new TrainedRun(config, tokenizer, model, new Prompt(config.Prompt, tokenizer));
@@ -69,9 +74,12 @@ internal sealed record BaseModel(TrainedRun Run, TrunkHeads Heads, IReadOnlyList
         }
         else
         {
-            stages.Run("language", (config.LanguageFit, config.Language, config.Tokenizer, config.Prompt), "language.safetensors", path =>
+            object settings = (config.LanguageFit, config.Language, config.Tokenizer, config.Prompt);
+            if (scans)
+                settings = (settings, LabelTexts);
+            stages.Run("language", settings, "language.safetensors", path =>
             {
-                double loss = new LanguageStage(model, run.Prompt, tokenizer, studies, config.SliceCount).Run(config.LanguageFit, workers, config.Seed, progress, cancellation);
+                double loss = new LanguageStage(model, run.Prompt, tokenizer, texts, config.SliceCount).Run(config.LanguageFit, workers, config.Seed, progress, cancellation);
                 Weights.Save(path, Weights.Of(model.Language));
                 return new JsonObject { ["loss"] = loss, ["tokens"] = tokenizer.Data.Count };
             }, path => Load(path, model.Language));

@@ -13,7 +13,7 @@ public static class CrossValidation
 {
     /// <summary>Trains and measures every fold.</summary>
     /// <param name="config">The run.</param>
-    /// <param name="folder">Keeps what comes before the scans; a run of the same configuration shares it.</param>
+    /// <param name="folder">Keeps what comes before the scans; a run of the same configuration with scans shares it.</param>
     /// <param name="ctIch">Folder of the CT-ICH scans.</param>
     /// <param name="folds">Parts by person, each with its share of bleeding; at least 2.</param>
     /// <param name="lines">Told the score of every fold.</param>
@@ -27,8 +27,8 @@ public static class CrossValidation
         folder.Create();
         using var workers = new Workers(config.Threads);
         var scans = RealStudies.Load(ctIch, config.Visual.ImageSize, cancellation);
-        using var start = BaseModel.Make(config, new StageStore(folder, () => workers.Seed(config.Seed)), workers, progress, cancellation);
-        int[] foldOf = Folds([.. scans.Select(s => s.Bleeding)], folds, config.Seed);
+        using var start = BaseModel.Make(config, new StageStore(folder, () => workers.Seed(config.Seed)), scans: true, workers, progress, cancellation);
+        int[] foldOf = Folds([.. scans.Select(s => s.Bleeding)], folds, config.Data.SplitSeed);
         var cases = new List<HaemorrhageCase>();
         for (int fold = 0; fold < folds; fold++)
         {
@@ -47,7 +47,7 @@ public static class CrossValidation
             using (var fit = new JointFit(run, workers, training, null))
                 fit.Run(null, resume: false, null, progress, cancellation);
             using var asked = Features(run, [.. heldOut.Select(s => s.Study)]);
-            var measured = HaemorrhageCase.Measure(run, heldOut, fold, asked.Features, progress, cancellation);
+            var measured = HaemorrhageCase.Measure(run, branch.Heads, heldOut, fold, asked.Features, progress, cancellation);
             lines.Report($"fold {fold + 1}: {HaemorrhageScore.Of(measured)}");
             cases.AddRange(measured);
         }

@@ -44,7 +44,7 @@ public sealed class MiniTraining
         using var workers = new Workers(_config.Threads);
         var stages = new StageStore(_folder, () => workers.Seed(_config.Seed));
         List<RealScan> scans = ctIch is null ? [] : RealStudies.Load(ctIch, _config.Visual.ImageSize, _cancellation);
-        using var start = BaseModel.Make(_config, stages, workers, _progress, _cancellation);
+        using var start = BaseModel.Make(_config, stages, scans.Count > 0, workers, _progress, _cancellation);
         var split = StudySplit.Load(_config, start.Phantoms, _progress, _cancellation);
         if (scans.Count > 0)
         {

@@ -33,7 +33,7 @@ internal sealed class TrunkLearner
     public Tensor Loss(TrunkFitConfig fit, IReadOnlyList<TrainingStudy> studies, (int Study, int Slice)[] picks, Random random)
     {
         // A study without a raster has no labels of sides either.
-        var moves = picks.Select(p => SliceAugmentation.Move.Draw(random, fit.Augmentation, mayMirror: studies[p.Study].Raster is null)).ToArray();
+        var moves = picks.Select(p => SliceAugmentation.Move.Draw(random, fit.Augmentation, sideless: studies[p.Study].Raster is null)).ToArray();
         var slices = SliceAugmentation.Apply(Slices(studies, picks, _model.Shape.Visual.ImageSize), moves, fit.Augmentation);
         var stages = _model.TrunkStages(slices, fit.Bfloat16 ? ScalarType.BFloat16 : ScalarType.Float32);
         var targets = TrunkTargets.All;

@@ -33,4 +33,25 @@ public sealed class LabelFindingsTests
             }
         }
     }
+
+    [Fact]
+    public void Lessons_say_what_their_words_say_and_half_of_them_deny_blood()
+    {
+        var lessons = LabelFindings.Lessons(200);
+        Assert.Equal(100, lessons.Count(l => FindingFacts.Parse(l.Findings[0]).Lesions.Count == 0));
+        Assert.All(lessons, l => Assert.Equal("未见积血", l.KeyPhrases[0]));
+        // One phrase after the first for each kind that the text states, and always the same phrase for a kind.
+        var phrases = new Dictionary<LesionKind, string>();
+        foreach (var lesson in lessons)
+        {
+            var kinds = FindingFacts.Parse(lesson.Findings[0]).Lesions.Select(l => l.Kind).ToArray();
+            Assert.Equal(kinds.Length, lesson.KeyPhrases.Count - 1);
+            for (int i = 0; i < kinds.Length; i++)
+            {
+                phrases.TryAdd(kinds[i], lesson.KeyPhrases[i + 1]);
+                Assert.Equal(phrases[kinds[i]], lesson.KeyPhrases[i + 1]);
+            }
+        }
+        Assert.Equal(LabelFindings.Kinds.Count, phrases.Values.Distinct().Count());
+    }
 }

@@ -54,7 +54,20 @@ public sealed class RealStudiesTests
     [Fact]
     public void A_mirror_image_is_drawn_half_of_the_time()
     {
-        var drawn = Enumerable.Range(0, 20).Select(seed => SliceAugmentation.Move.Draw(new Random(seed), 0, mayMirror: true).XX).ToHashSet();
+        var drawn = Enumerable.Range(0, 20).Select(seed => SliceAugmentation.Move.Draw(new Random(seed), 0, sideless: true).XX).ToHashSet();
         Assert.Equal([-1f, 1f], drawn.Order());
+    }
+
+    [Fact]
+    public void A_slice_without_labelled_sides_turns_further()
+    {
+        double Furthest(bool sideless) => Enumerable.Range(0, 200).Max(seed => Math.Abs(Math.Asin(Turn(seed, sideless))));
+        static float Turn(int seed, bool sideless)
+        {
+            var move = SliceAugmentation.Move.Draw(new Random(seed), 1, sideless);
+            return move.YY == 0 ? 1 : -move.XY / MathF.Sqrt(move.XY * move.XY + move.YY * move.YY);
+        }
+        Assert.InRange(Furthest(sideless: false), 0.2, 0.25);
+        Assert.InRange(Furthest(sideless: true), 0.5, 0.6);
     }
 }

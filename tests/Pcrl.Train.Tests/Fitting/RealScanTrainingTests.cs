@@ -1,4 +1,5 @@
 using Pcrl.Train.Checkpoints;
+using Pcrl.Train.Data;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Losses;
 
@@ -46,13 +47,13 @@ public sealed class RealScanTrainingTests : IDisposable
     }
 
     [Fact]
-    public void Scans_change_trunk_and_reports_and_leave_what_comes_before_as_it_is()
+    public void Scans_change_trunk_language_and_reports_and_leave_the_phantoms_trunk_as_it_is()
     {
         MiniTraining.Run(Tiny, new RunFolder(_run), null, false, [], new Stages(), default);
         byte[] phantomsOnly = File.ReadAllBytes(Path.Combine(_run, "model.safetensors"));
         var stages = new Stages();
         MiniTraining.Run(Tiny, new RunFolder(_run), _scans, false, [], stages, default);
-        Assert.Equal(["held-out", "scans", "features", "fit", "features", "write"], stages.Names);
+        Assert.Equal(["language", "held-out", "scans", "features", "fit", "features", "write"], stages.Names);
         Assert.NotEqual(phantomsOnly, File.ReadAllBytes(Path.Combine(_run, "model.safetensors")));
         Assert.Contains("4 scans of CT-ICH", (string?)new RunFolder(_run).ReadMetrics()["data"]);
     }
@@ -69,6 +70,15 @@ public sealed class RealScanTrainingTests : IDisposable
         Assert.All(cases, c => Assert.InRange(c.Probability, 0, 1));
         var again = CrossValidation.Run(Tiny, new RunFolder(_run), _scans, 2, new Lines(_ => { }), new Stages(), default);
         Assert.Equal(cases, again);
+        Assert.True(cases.Select(c => c.Trunk).Distinct().Count() > 1);
+
+        // Other parts by another seed of the split, over the same trunk and LLM.
+        bool[] bleeding = [true, false, true, false];
+        int seed = Enumerable.Range(2, 20).First(s => !CrossValidation.Folds(bleeding, 2, s).SequenceEqual(CrossValidation.Folds(bleeding, 2, 1)));
+        var stages = new Stages();
+        var split = CrossValidation.Run(Tiny with { Data = new DataConfig { SplitSeed = seed } }, new RunFolder(_run), _scans, 2, new Lines(_ => { }), stages, default);
+        Assert.Equal(CrossValidation.Folds(bleeding, 2, seed), split.OrderBy(c => c.Patient).Select(c => c.Fold));
+        Assert.DoesNotContain("trunk", stages.Names);
     }
 
     private static string Sample(string name)
