@@ -19,6 +19,8 @@ namespace Pcrl.Convert;
 public sealed record ModelParts(RunConfig Config, LlmCheckpoint Language, LoraAdapter Adapter, ITensorSource Trained, ITensorSource? Trunk, string? PhrasesPath)
     : IDisposable
 {
+    private const string TrunkPrefix = "trunk.";
+
     /// <summary>Opens the parts.</summary>
     /// <param name="trained">A run folder, or the authors' <c>.pth</c>.</param>
     /// <param name="config">Configuration; none for a run folder's own.</param>
@@ -45,8 +47,10 @@ public sealed record ModelParts(RunConfig Config, LlmCheckpoint Language, LoraAd
             var adapter = isRun
                 ? LoraAdapter.Open(trained)
                 : LoraAdapter.FromTensors(trained, weights, weights.Names.Where(name => name.Contains(".lora_", StringComparison.Ordinal)), _ => (settings.Lora.LoraAlpha, false));
-            return new ModelParts(settings, language, adapter, weights, trunk is null ? null : Keep(Checkpoint.Open(trunk)),
+            var parts = new ModelParts(settings, language, adapter, weights, trunk is null ? null : Keep(Checkpoint.Open(trunk)),
                 isRun && File.Exists(run.PhrasesPath) ? run.PhrasesPath : null);
+            parts.RequireVisualNames();
+            return parts;
         }
         catch
         {
@@ -60,11 +64,30 @@ public sealed record ModelParts(RunConfig Config, LlmCheckpoint Language, LoraAd
     /// <exception cref="InputException">No part has it.</exception>
     public float[] VisualWeight(string name)
     {
-        const string trunkPrefix = "trunk.";
-        return Trunk is not null && name.StartsWith(trunkPrefix, StringComparison.Ordinal)
-            ? Trunk.ReadFloats(PrefixInTrunk() + name[trunkPrefix.Length..])
-            : Trained.ReadFloats(name);
+        return Trunk is not null && IsTrunk(name) ? Trunk.ReadFloats(PrefixInTrunk() + name[TrunkPrefix.Length..]) : Trained.ReadFloats(name);
     }
+
+    /// <summary>Says at once all that is missing or left over: the files may be of another architecture than the configuration's.</summary>
+    private void RequireVisualNames()
+    {
+        // Names follow from blocks alone: the model of the same blocks, a few channels wide, has them all.
+        const int few = 8;
+        var shape = Config.Shape(1);
+        using var narrow = new PcrlModel(shape with
+        {
+            Visual = shape.Visual with { Width = few, TokenWidth = few }, Language = shape.Language with { HiddenSize = few, NumHiddenLayers = 0 }, Base = BaseWeights.Float32,
+        });
+        var names = Weights.Of(narrow).Select(w => w.Name).Where(IsVisual).ToLookup(name => Trunk is not null && IsTrunk(name));
+        Weights.RequireNames(Trained, [.. names[false]], name => !IsVisual(name) || IsUnused(name) || (Trunk is not null && IsTrunk(name)));
+        if (Trunk is not null)
+            Weights.RequireNames(Trunk, [.. names[true].Select(name => PrefixInTrunk() + name[TrunkPrefix.Length..])]);
+    }
+
+    /// <summary>What a ResNet's file holds besides what makes features.</summary>
+    private static bool IsUnused(string name) =>
+        name.StartsWith(TrunkPrefix + "fc.", StringComparison.Ordinal) || name.EndsWith(".num_batches_tracked", StringComparison.Ordinal);
+
+    private static bool IsTrunk(string name) => name.StartsWith(TrunkPrefix, StringComparison.Ordinal);
 
     /// <summary>The visual path in torch, without an LLM behind it.</summary>
     internal PcrlModel VisualModel()
@@ -78,7 +101,7 @@ public sealed record ModelParts(RunConfig Config, LlmCheckpoint Language, LoraAd
     }
 
     private static bool IsVisual(string name) =>
-        new[] { "trunk.", "local_res.", "local_visual_projector.", "global_visual_projector." }.Any(prefix => name.StartsWith(prefix, StringComparison.Ordinal));
+        new[] { TrunkPrefix, "local_res.", "local_visual_projector.", "global_visual_projector." }.Any(prefix => name.StartsWith(prefix, StringComparison.Ordinal));
 
     private string PrefixInTrunk()
     {

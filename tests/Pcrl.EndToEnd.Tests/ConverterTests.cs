@@ -131,6 +131,15 @@ public sealed class ConverterTests : IDisposable
         Assert.InRange(figures.Visual!.Error, 0, 1e-4);
         Assert.Equal(figures.Logits.Divergence, Bundle.Open(bundle).Manifest.Provenance["parity"]!["logit_divergence"]!.GetValue<double>());
         Assert.Contains("name its configuration", Assert.Throws<InputException>(() => ModelParts.Open(authors, null, llm, trunk)).Message);
+
+        string other = Path.Combine(_folder, "other.pth");
+        Weights.Save(other, visual.Concat(adapter).Select(w => (w.Item1.Replace("local_res.0", "local_res.7"), w.Item2)));
+        string message = Assert.Throws<InputException>(() => ModelParts.Open(other, config, llm, trunk)).Message;
+        Assert.Matches("other.pth: 1[0-9] of [0-9]+ weights are missing: local_res.0.[^;]* and [0-9]+ more; [0-9]+ are left over: local_res.7.", message);
+        Assert.DoesNotContain('\n', message);
+        Weights.Save(other, visual.Concat(adapter).Append(("local_res.2.conv1.weight", visual.First().Value)));
+        Assert.Contains("1 are left over: local_res.2.conv1.weight", Assert.Throws<InputException>(() => ModelParts.Open(other, config, llm, trunk)).Message);
+        Assert.Contains("weights are missing", Assert.Throws<InputException>(() => ModelParts.Open(authors, config, llm, null)).Message);
     }
 
     [Fact]

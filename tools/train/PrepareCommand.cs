@@ -23,7 +23,7 @@ internal static class PrepareCommand
     private static readonly Option<string> Mini = new("--mini") { Description = "Folder of the small models, trained where it is empty", DefaultValueFactory = _ => "runs/mini-clues" };
     private static readonly Option<int> Size = new("--size") { Description = "Side of the slices in pixels [default: 512, or the small models' own]" };
     private static readonly Option<bool> Report = new("--report") { Description = "Measure against the true masks of phantoms that the small models have not seen" };
-    private static readonly Option<int> Measured = new("--phantoms") { Description = "Phantoms to measure on", DefaultValueFactory = _ => 6 };
+    private static readonly Option<int> Measured = new("--phantoms") { Description = "Phantoms to measure on", DefaultValueFactory = _ => 12 };
     private static readonly Option<string?> Pictures = new("--pictures") { Description = "Folder for galleries (PNG) and reports beside masks (HTML)" };
     private static readonly Option<string?> Vocabulary = new("--vocabulary") { Description = "Layers, entities and cleaning as JSON [default: built in]" };
     private static readonly Option<int> Threads = new("--threads") { Description = "Slices at the same time", DefaultValueFactory = _ => Environment.ProcessorCount };
@@ -58,7 +58,9 @@ internal static class PrepareCommand
             if (!File.Exists(Path.Combine(MiniClues.ClipFolder(mini), "model.safetensors")))
             {
                 TorchDevice.Configure(threads, config.Seed);
+                var clock = System.Diagnostics.Stopwatch.StartNew();
                 MiniClues.Train(mini, config, new ConsoleProgress(), cancellation);
+                Console.WriteLine($"{mini}: small models made from nothing in {clock.Elapsed.TotalSeconds:0} s with {config.Workers} workers");
             }
             samPath ??= MiniClues.SamFile(mini);
             scorerPath ??= MiniClues.ClipFolder(mini);

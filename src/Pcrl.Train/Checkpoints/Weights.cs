@@ -40,20 +40,28 @@ public static class Weights
         ITensorSource file, IEnumerable<(string Name, Tensor Value)> weights, Func<string, string>? rename = null, Func<string, bool>? ignore = null)
     {
         var wanted = weights.Select(w => (Name: rename?.Invoke(w.Name) ?? w.Name, w.Value)).ToList();
-        var present = file.Names.ToHashSet();
-        string[] missing = [.. wanted.Select(w => w.Name).Where(name => !present.Contains(name))];
-        present.ExceptWith(wanted.Select(w => w.Name));
-        string[] left = ignore is null ? [] : [.. present.Where(name => !ignore(name)).Order(StringComparer.Ordinal)];
-        if (missing.Length > 0 || left.Length > 0)
-        {
-            throw new InputException(file.Path, string.Join("; ", new[]
-            {
-                missing.Length > 0 ? $"{missing.Length} of {wanted.Count} weights are missing: {Few(missing)}" : "",
-                left.Length > 0 ? $"{left.Length} are left over: {Few(left)}" : "",
-            }.Where(part => part.Length > 0)));
-        }
+        RequireNames(file, [.. wanted.Select(w => w.Name)], ignore);
         foreach (var (name, value) in wanted)
             Set(value, Read(file, name, value.shape));
+    }
+
+    /// <summary>Compares what a file holds with what it must hold.</summary>
+    /// <param name="file">Any checkpoint.</param>
+    /// <param name="wanted">Names it must hold.</param>
+    /// <param name="ignore">Other names that are no reason to refuse it; none: all. Beside missing ones they are named too, last.</param>
+    /// <exception cref="InputException">A weight is missing, or something unexpected is left over.</exception>
+    public static void RequireNames(ITensorSource file, IReadOnlyCollection<string> wanted, Func<string, bool>? ignore = null)
+    {
+        bool Ignored(string name) => ignore is null || ignore(name);
+        string[] missing = [.. wanted.Except(file.Names)];
+        string[] left = [.. file.Names.Except(wanted).Where(name => missing.Length > 0 || !Ignored(name)).OrderBy(Ignored).ThenBy(name => name, StringComparer.Ordinal)];
+        if (missing.Length == 0 && left.Length == 0)
+            return;
+        throw new InputException(file.Path, string.Join("; ", new[]
+        {
+            missing.Length > 0 ? $"{missing.Length} of {wanted.Count} weights are missing: {Few(missing)}" : "",
+            left.Length > 0 ? $"{left.Length} are left over: {Few(left)}" : "",
+        }.Where(part => part.Length > 0)));
     }
 
     /// <summary>One weight of a file.</summary>
@@ -70,8 +78,11 @@ public static class Weights
         return file.ReadFloats(name);
     }
 
+    /// <summary>Names that one line of an error has room for.</summary>
+    private const int Named = 5;
+
     private static string Few(string[] names) =>
-        string.Join(", ", names.Take(3)) + (names.Length > 3 ? $" and {names.Length - 3} more" : "");
+        string.Join(", ", names.Take(Named)) + (names.Length > Named ? $" and {names.Length - Named} more" : "");
 
     /// <summary>Writes weights as F32, in the order given.</summary>
     /// <exception cref="InputException">The file cannot be written.</exception>

@@ -9,7 +9,7 @@ namespace Pcrl.Train.Clues;
 /// <param name="Things">Organs (with all their parts) and lesions larger than 1 % of their slice.</param>
 /// <param name="MeanBestIou">Mean over them of the best IoU among all automatic masks of the slice.</param>
 /// <param name="MeanBestGalleryIou">The same among the five masks of the gallery only.</param>
-/// <param name="LesionIou">Mean best IoU over the lesions alone; NaN without any.</param>
+/// <param name="Kinds">Mean best IoU among all masks by organ, the lesions last.</param>
 /// <param name="PartIou">Mean best IoU over the connected parts of organs larger than 1 % of the slice, among all masks.</param>
 /// <param name="Retrievals">Entities named in the findings and drawn in the phantom.</param>
 /// <param name="Overlapping">Share of them whose mask touches the entity.</param>
@@ -17,18 +17,21 @@ namespace Pcrl.Train.Clues;
 /// <param name="Chance">What a random mask of the entity's gallery would reach in <paramref name="Overlapping"/>.</param>
 /// <param name="ChanceFitting">The same in <paramref name="Fitting"/>.</param>
 public sealed record ClueReport(
-    int Things, double MeanBestIou, double MeanBestGalleryIou, double LesionIou, double PartIou,
+    int Things, double MeanBestIou, double MeanBestGalleryIou, IReadOnlyList<(string Name, int Count, double Iou)> Kinds, double PartIou,
     int Retrievals, double Overlapping, double Fitting, double Chance, double ChanceFitting)
 {
     /// <summary>Share of a slice above which a thing counts.</summary>
     private const double SmallestShare = 0.01;
+
+    private const string Lesion = "lesion";
 
     /// <summary>Measures on phantoms that the models have not seen.</summary>
     public static ClueReport Measure(
         ClueMaker maker, ulong firstSeed, int count, PhantomOptions options, int imageSize, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         var clock = System.Diagnostics.Stopwatch.StartNew();
-        List<double> best = [], bestInGallery = [], lesions = [], parts = [];
+        List<double> best = [], bestInGallery = [], parts = [];
+        List<(string Name, double Iou)> kinds = [];
         List<(bool Overlaps, bool Fits)> found = [];
         List<(double Overlaps, double Fits)> chance = [];
         for (int i = 0; i < count; i++)
@@ -46,8 +49,7 @@ public sealed record ClueReport(
                 {
                     best.Add(Best(decoded[s], thing));
                     bestInGallery.Add(Best(galleries[s], thing));
-                    if (thing.IsLesion)
-                        lesions.Add(best[^1]);
+                    kinds.Add((thing.IsLesion ? Lesion : thing.Organ.ToString(), best[^1]));
                 }
                 parts.AddRange(things[false].Select(part => Best(decoded[s], part)));
             }
@@ -63,16 +65,17 @@ public sealed record ClueReport(
             progress.Report(new StageProgress("measure", i + 1, count, "phantoms", clock.Elapsed, null));
         }
         static double Mean(IEnumerable<double> values) => values.DefaultIfEmpty(double.NaN).Average();
-        return new ClueReport(best.Count, Mean(best), Mean(bestInGallery), Mean(lesions), Mean(parts), found.Count,
+        return new ClueReport(best.Count, Mean(best), Mean(bestInGallery),
+            [.. kinds.GroupBy(k => k.Name).OrderBy(k => k.Key == Lesion).ThenBy(k => k.Key, StringComparer.Ordinal).Select(k => (k.Key, k.Count(), k.Average(t => t.Iou)))], Mean(parts), found.Count,
             Mean(found.Select(f => f.Overlaps ? 1.0 : 0)), Mean(found.Select(f => f.Fits ? 1.0 : 0)), Mean(chance.Select(c => c.Overlaps)), Mean(chance.Select(c => c.Fits)));
     }
 
     /// <summary>The figures as lines of text.</summary>
-    public string Table() => string.Create(CultureInfo.InvariantCulture, $"""
+    public string Table() => "mean best IoU by kind, all automatic masks\n" + string.Concat(Kinds.Select(kind => string.Create(CultureInfo.InvariantCulture,
+        $"{$"  {kind.Name} ({kind.Count})",-44}{kind.Iou:0.000}\n"))) + string.Create(CultureInfo.InvariantCulture, $"""
         organs and lesions above 1 % of the slice   {Things}
         mean best IoU, all automatic masks          {MeanBestIou:0.000}
         mean best IoU, gallery of {MaskGallery.Size} masks           {MeanBestGalleryIou:0.000}
-        mean best IoU, lesions only                 {LesionIou:0.000}
         mean best IoU, connected parts of organs    {PartIou:0.000}
         entities retrieved                          {Retrievals}
         mask overlaps the entity                    {Overlapping:0.0 %}  (a random mask {Chance:0.0 %})

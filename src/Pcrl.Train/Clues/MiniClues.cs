@@ -20,7 +20,7 @@ public sealed record MiniCluesConfig
     public int ImageSize { get; init; } = 64;
 
     /// <summary>Phantoms to learn from.</summary>
-    public int Phantoms { get; init; } = 120;
+    public int Phantoms { get; init; } = 240;
 
     /// <summary>Seed of the first of them.</summary>
     public ulong PhantomSeed { get; init; } = 5_000_000;
@@ -34,21 +34,27 @@ public sealed record MiniCluesConfig
     /// <summary>The segmenter.</summary>
     public SamConfig Sam { get; init; } = new()
     {
-        ImageSize = 64, PatchSize = 4, EmbedDim = 96, Depth = 4, NumHeads = 4, MlpRatio = 3, WindowSize = 8, GlobalAttnIndexes = [1, 3],
+        ImageSize = 64, PatchSize = 8, EmbedDim = 96, Depth = 4, NumHeads = 4, MlpRatio = 3, WindowSize = 8, GlobalAttnIndexes = [0, 1, 2, 3],
         PromptEmbedDim = 128, MaskInChans = 16, DecoderMlpDim = 128, DecoderHeads = 8, IouHidden = 64,
     };
 
     /// <summary>Optimisation of the segmenter's image encoder, by the organ of every pixel; the batch counts slices.</summary>
-    public FitConfig OrganFit { get; init; } = new() { Steps = 1100, Batch = 4, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig OrganFit { get; init; } = new() { Steps = 2500, Batch = 4, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+
+    /// <summary>Optimisation of the decoder's tokens by the organs at their points; the batch counts slices.</summary>
+    public FitConfig PointFit { get; init; } = new() { Steps = 600, Batch = 2, LearningRate = 1.5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+
+    /// <summary>Points per slice and step there.</summary>
+    public int Points { get; init; } = 64;
 
     /// <summary>Optimisation of the last layers alone, those that make masks: they stand much higher rates than the layers before them.</summary>
-    public FitConfig OutputFit { get; init; } = new() { Steps = 200, Batch = 2, LearningRate = 5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig OutputFit { get; init; } = new() { Steps = 150, Batch = 2, LearningRate = 5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Optimisation of the whole segmenter; the batch counts slices.</summary>
-    public FitConfig SamFit { get; init; } = new() { Steps = 800, Batch = 2, LearningRate = 1e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig SamFit { get; init; } = new() { Steps = 650, Batch = 2, LearningRate = 1e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Prompts per slice and step.</summary>
-    public int Prompts { get; init; } = 16;
+    public int Prompts { get; init; } = 32;
 
     /// <summary>The image-text model.</summary>
     public ClipConfig Clip { get; init; } = new()
@@ -61,7 +67,7 @@ public sealed record MiniCluesConfig
     public FitConfig ClipFit { get; init; } = new() { Steps = 600, Batch = 32, LearningRate = 2e-3, WeightDecay = 0.01 };
 
     /// <summary>Slices whose galleries the image-text model learns from, beside the true organs of all.</summary>
-    public int ClipGalleries { get; init; } = 192;
+    public int ClipGalleries { get; init; } = 288;
 
     /// <summary>Points per side for these galleries.</summary>
     public int ClipPoints { get; init; } = 8;
@@ -69,7 +75,7 @@ public sealed record MiniCluesConfig
     /// <summary>Settings of the mask generator that suit the small segmenter.</summary>
     public SamGeneratorConfig Generator { get; init; } = new()
     {
-        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0, BoxNmsThresh = 0.95, MinMaskRegionArea = 8,
+        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0, BoxNmsThresh = 0.98, MinMaskRegionArea = 8,
     };
 
     /// <summary>Threads that train side by side; each takes its share of a batch, so another number makes other models.</summary>

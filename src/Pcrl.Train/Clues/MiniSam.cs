@@ -19,14 +19,16 @@ internal sealed class MiniSam : IDisposable
 
     private readonly SamModel _sam;
     private readonly Tensor _positions;
-    private readonly nn.Module<Tensor, Tensor> _namer;
+    private readonly nn.Module<Tensor, Tensor> _namer, _tokenNamer;
+    private readonly Tensor _rarity; // [organs]: weights in the cross-entropy
 
-    private MiniSam(SamModel sam)
+    private MiniSam(SamModel sam, Tensor rarity)
     {
-        _sam = sam;
+        (_sam, _rarity) = (sam, rarity);
         _positions = sam.PromptEncoder.DensePositions().DetachFromDisposeScope();
         _namer = nn.Conv2d(sam.Config.PromptEmbedDim / 8, Classes, 1);
-        Parameters = [.. sam.parameters(), .. _namer.parameters()];
+        _tokenNamer = nn.Linear(sam.Config.PromptEmbedDim, Classes);
+        Parameters = [.. sam.parameters(), .. _namer.parameters(), .. _tokenNamer.parameters()];
         sam.train();
     }
 
@@ -48,24 +50,26 @@ internal sealed class MiniSam : IDisposable
         CancellationToken cancellation)
     {
         MiniSamStart.Fill(sam);
-        using var first = new MiniSam(sam);
+        using var rarity = Rarity(slices);
+        using var first = new MiniSam(sam, rarity);
         MiniSam[] learners = [first, .. Enumerable.Range(1, workers.Count - 1).Select(_ => first.Replicate())];
         Random[] randoms = [.. learners.Select((_, i) => new Random(config.Seed + i))];
-        void Learn(string stage, FitConfig fit, int prompts, bool outputsOnly)
+        void Learn(string stage, FitConfig fit, int prompts, bool masks, bool outputsOnly = false)
         {
             foreach (var learner in learners)
                 learner.Freeze(outputsOnly);
             FitLoop.Run(stage, fit, workers, [.. learners.Select(l => l.Learned)], worker =>
             {
                 var chosen = randoms[worker].GetItems(slices, FitLoop.Share(fit, workers));
-                return learners[worker].Loss(chosen, prompts, randoms[worker]);
+                return learners[worker].Loss(chosen, prompts, masks, randoms[worker]);
             }, progress, cancellation);
         }
         try
         {
-            Learn("organs", config.OrganFit, 0, outputsOnly: false);
-            Learn("masks", config.OutputFit, config.Prompts, outputsOnly: true);
-            Learn("segment", config.SamFit, config.Prompts, outputsOnly: false);
+            Learn("organs", config.OrganFit, 0, masks: false);
+            Learn("points", config.PointFit, config.Points, masks: false);
+            Learn("masks", config.OutputFit, config.Prompts, masks: true, outputsOnly: true);
+            Learn("segment", config.SamFit, config.Prompts, masks: true);
         }
         finally
         {
@@ -80,7 +84,7 @@ internal sealed class MiniSam : IDisposable
 
     private MiniSam Replicate()
     {
-        var copy = new MiniSam(new SamModel(_sam.Config));
+        var copy = new MiniSam(new SamModel(_sam.Config), _rarity);
         using var nothing = no_grad();
         foreach (var (to, from) in copy.Parameters.Zip(Parameters).Select(p => ((Tensor)p.First, (Tensor)p.Second))
             .Concat(copy._sam.buffers().Zip(_sam.buffers())))
@@ -90,7 +94,7 @@ internal sealed class MiniSam : IDisposable
     }
 
     /// <summary>The loss of some slices with as many points on each, all mirrored or none.</summary>
-    private Tensor Loss(TrainingSlice[] slices, int prompts, Random random)
+    private Tensor Loss(TrainingSlice[] slices, int prompts, bool withMasks, Random random)
     {
         using var scope = NewDisposeScope();
         int side = _sam.Config.ImageSize;
@@ -100,30 +104,51 @@ internal sealed class MiniSam : IDisposable
             var pictures = tensor(bytes.ToArray(), uint8).view(-1, channels, side, side);
             return mirrored ? pictures.flip(3) : pictures;
         }
-        // Every n-th pixel, where the model's masks are coarser than the slices.
-        Tensor Targets(Tensor pictures) => nn.functional.interpolate(
-            pictures, [_sam.Config.LowResolution, _sam.Config.LowResolution], mode: InterpolationMode.Nearest);
-
         var shown = Pictures(slices.SelectMany(s => s.Pixels), 1).expand(-1, 3, -1, -1).to(float32);
         var embedding = _sam.ImageEncoder.forward(_sam.Preprocess(shown));
-        var organs = Targets(Pictures(slices.SelectMany(Labels), 1)).squeeze(1).to(int64);
-        var loss = nn.functional.cross_entropy(_namer.forward(_sam.MaskDecoder.Upscale(embedding)), organs);
+        var loss = OrganLoss(Enlarge(_namer.forward(_sam.MaskDecoder.Upscale(embedding))), Pictures(slices.SelectMany(Labels), 1).squeeze(1).to(int64));
         if (prompts == 0)
             return loss.MoveToOuterDisposeScope();
 
-        int count = slices.Length * prompts;
+        int count = slices.Length * prompts, pixels = side * side;
         var points = new float[2 * count];
-        var things = new byte[count * SamMaskDecoder.Multimasks * side * side];
+        var names = new long[2 * count];
+        var things = new byte[withMasks ? count * SamMaskDecoder.Multimasks * pixels : 0];
         for (int i = 0; i < count; i++)
         {
             var slice = slices[i / prompts];
             int at = Point(slice, random);
             (points[2 * i], points[2 * i + 1]) = (mirrored ? side - 1 - at % side : at % side, at / side);
-            WriteTargets(slice, at, things.AsSpan(i * SamMaskDecoder.Multimasks * side * side));
+            (names[2 * i], names[2 * i + 1]) = (slice.Things.Any(t => t.IsLesion && t.Mask[at]) ? Lesion : slice.Organs[at], slice.Organs[at]);
+            if (withMasks)
+                WriteTargets(slice, at, things.AsSpan(i * SamMaskDecoder.Multimasks * pixels));
         }
         var (sparse, dense) = _sam.PromptEncoder.Forward(new SamPrompts(tensor(points).view(count, 1, 2), ones(count, 1, dtype: int32)));
-        var (masks, iou) = _sam.MaskDecoder.Forward(slices.Length == 1 ? embedding : embedding.repeat_interleave(prompts, 0), _positions, sparse, dense, multimask: true);
-        return (loss + MaskLoss(masks, iou, Targets(Pictures(things, SamMaskDecoder.Multimasks)).to(float32))).MoveToOuterDisposeScope();
+        var (tokens, patches) = _sam.MaskDecoder.Attend(slices.Length == 1 ? embedding : embedding.repeat_interleave(prompts, 0), _positions, sparse, dense);
+        // The tokens of the first two masks of several, behind the IoU's and the single mask's.
+        loss = loss + nn.functional.cross_entropy(_tokenNamer.forward(tokens.narrow(1, 2, 2)).flatten(0, 1), tensor(names));
+        if (withMasks)
+        {
+            var (masks, iou) = _sam.MaskDecoder.Masks(tokens, patches, multimask: true);
+            loss = loss + MaskLoss(Enlarge(masks), iou, Pictures(things, SamMaskDecoder.Multimasks).to(float32));
+        }
+        return loss.MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Logits at the size of the slices, as the generator makes masks of them.</summary>
+    private Tensor Enlarge(Tensor logits) => _sam.Config.LowResolution == _sam.Config.ImageSize
+        ? logits
+        : nn.functional.interpolate(logits, [_sam.Config.ImageSize, _sam.Config.ImageSize], mode: InterpolationMode.Bilinear, align_corners: false);
+
+    /// <summary>Cross-entropy, in which rare organs count for more, and dice of the organs that are there. [B, organs, S, S] and [B, S, S].</summary>
+    private Tensor OrganLoss(Tensor logits, Tensor organs)
+    {
+        var wanted = nn.functional.one_hot(organs, Classes).permute(0, 3, 1, 2).to(float32);
+        var area = wanted.sum([2, 3]); // [B, organs]
+        var there = area.gt(0).to(float32);
+        var probability = logits.softmax(1);
+        var dice = 1 - (2 * (probability * wanted).sum([2, 3]) + 1) / (probability.sum([2, 3]) + area + 1);
+        return nn.functional.cross_entropy(logits, organs, weight: _rarity) + (dice * there).sum() / there.sum();
     }
 
     /// <summary>Dice, cross-entropy (inside and outside of the mask alike, however small it is) and the squared error of the predicted IoU. All [N, 3, L, L] but <paramref name="iou"/>, which is [N, 3].</summary>
@@ -143,7 +168,16 @@ internal sealed class MiniSam : IDisposable
             var there = wanted.gt(0.5);
             real = inside.logical_and(there).sum(-1).to(float32) / inside.logical_or(there).sum(-1).to(float32).clamp_min(1);
         }
-        return (dice + entropy + (iou - real).square()).mean();
+        return (dice + 0.25 * entropy + (iou - real).square()).mean();
+    }
+
+    /// <summary>One over the root of each organ's share of all pixels.</summary>
+    private static Tensor Rarity(TrainingSlice[] slices)
+    {
+        var counts = new double[Classes];
+        foreach (byte label in slices.SelectMany(Labels))
+            counts[label]++;
+        return tensor(Array.ConvertAll(counts, c => (float)(1 / Math.Sqrt(c / counts.Sum() + 1e-4))));
     }
 
     /// <summary>Organ of every pixel, lesions above them.</summary>
@@ -191,5 +225,6 @@ internal sealed class MiniSam : IDisposable
     {
         _positions.Dispose();
         _namer.Dispose();
+        _tokenNamer.Dispose();
     }
 }

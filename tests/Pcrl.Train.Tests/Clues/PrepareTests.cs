@@ -214,7 +214,8 @@ public sealed class PrepareTests : IDisposable
     {
         var config = new MiniCluesConfig
         {
-            ImageSize = Size, Phantoms = 1, Phantom = new PhantomOptions { ImageSize = 64 }, Sam = _sam.Config, Prompts = 2,
+            ImageSize = Size, Phantoms = 1, Phantom = new PhantomOptions { ImageSize = 64 }, Sam = _sam.Config, Prompts = 2, Points = 2,
+            PointFit = new FitConfig { Steps = 2, Batch = 2 },
             OrganFit = new FitConfig { Steps = 2, Batch = 2 }, OutputFit = new FitConfig { Steps = 2, Batch = 2 }, SamFit = new FitConfig { Steps = 2, Batch = 2 }, ClipFit = new FitConfig { Steps = 2, Batch = 4 },
             Clip = new ClipConfig
             {

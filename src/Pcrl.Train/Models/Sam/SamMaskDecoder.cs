@@ -46,15 +46,31 @@ public sealed class SamMaskDecoder : Module
     public (Tensor Masks, Tensor Iou) Forward(Tensor image, Tensor positions, Tensor sparse, Tensor dense, bool multimask)
     {
         using var scope = NewDisposeScope();
-        long count = sparse.shape[0], width = image.shape[1], grid = image.shape[2];
-        var tokens = cat([iou_token.weight!, mask_tokens.weight!]).unsqueeze(0).expand(count, -1, -1);
+        var (queries, keys) = Attend(image, positions, sparse, dense);
+        var (masks, iou) = Masks(queries, keys, multimask);
+        return (masks.MoveToOuterDisposeScope(), iou.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>What tokens and patches learn of one another: tokens [N, 1 + 4 + prompts, D] (IoU, masks, prompts) and patches [N, g·g, D].</summary>
+    internal (Tensor Tokens, Tensor Patches) Attend(Tensor image, Tensor positions, Tensor sparse, Tensor dense)
+    {
+        using var scope = NewDisposeScope();
+        var tokens = cat([iou_token.weight!, mask_tokens.weight!]).unsqueeze(0).expand(sparse.shape[0], -1, -1);
         var (queries, keys) = transformer.Forward(image + dense, positions, cat([tokens, sparse], dim: 1));
-        var upscaled = Upscale(keys.transpose(1, 2).reshape(count, width, grid, grid));
+        return (queries.MoveToOuterDisposeScope(), keys.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>What <see cref="Attend"/> gave → masks and predicted IoU, as <see cref="Forward"/> has them.</summary>
+    internal (Tensor Masks, Tensor Iou) Masks(Tensor tokens, Tensor patches, bool multimask)
+    {
+        using var scope = NewDisposeScope();
+        long count = tokens.shape[0], width = patches.shape[2], grid = (long)Math.Round(Math.Sqrt(patches.shape[1]));
+        var upscaled = Upscale(patches.transpose(1, 2).reshape(count, width, grid, grid));
         long side = upscaled.shape[2];
         int first = multimask ? 1 : 0, masks = multimask ? Multimasks : 1;
-        var weights = stack([.. Enumerable.Range(first, masks).Select(i => output_hypernetworks_mlps[i].forward(queries.select(1, 1 + i)))], dim: 1);
+        var weights = stack([.. Enumerable.Range(first, masks).Select(i => output_hypernetworks_mlps[i].forward(tokens.select(1, 1 + i)))], dim: 1);
         var logits = weights.bmm(upscaled.flatten(2)).view(count, masks, side, side);
-        var iou = iou_prediction_head.forward(queries.select(1, 0)).narrow(1, first, masks);
+        var iou = iou_prediction_head.forward(tokens.select(1, 0)).narrow(1, first, masks);
         return (logits.MoveToOuterDisposeScope(), iou.MoveToOuterDisposeScope());
     }
 
