@@ -29,7 +29,7 @@ internal static class ReportCommand
         var output = new Option<string?>("--output", "-o") { Description = "Write to this file instead of the terminal." };
         var seed = new Option<ulong>("--seed") { Description = "Seed of the draw: the same seed gives the same text." };
         var temperature = new Option<float?>("--temperature") { Description = "Divisor of the logits, 0 for greedy; default: the bundle's." };
-        var topP = new Option<float?>("--top-p") { Description = "Mass of the nucleus, over 0 to 1; default: the bundle's." };
+        var topP = new Option<float?>("--top-p") { Description = "Mass of the nucleus, 0 (the likeliest token alone) to 1; default: the bundle's." };
         var maxTokens = new Option<int?>("--max-tokens") { Description = "Longest report in tokens; default: the bundle's." };
         var threads = new Option<int>("--threads") { Description = "CPU threads, at most one per core; 0 for one per core." };
         var device = new Option<string>("--device") { Description = "Where it runs; opencl is for the vision kernels alone, vulkan for the language model alone.", DefaultValueFactory = _ => "auto" };

@@ -23,8 +23,8 @@ public sealed record SamplingOptions
     {
         if (!(Temperature >= 0 && float.IsFinite(Temperature)))
             throw new InputException("temperature", $"must be 0 or more, is {Temperature}");
-        if (!(TopP > 0 && TopP <= 1))
-            throw new InputException("top-p", $"must be over 0 and at most 1, is {TopP}");
+        if (!(TopP >= 0 && TopP <= 1))
+            throw new InputException("top-p", $"must be between 0 and 1, is {TopP}");
         if (MaxTokens < 1)
             throw new InputException("max-tokens", $"must be 1 or more, is {MaxTokens}");
     }
