@@ -86,6 +86,18 @@ public class RunConfigTests
         }
     }
 
+    [Theory]
+    [InlineData("mini")]
+    [InlineData("characters")]
+    [InlineData("full")]
+    public void Every_configuration_that_is_shipped_loads(string name)
+    {
+        string? root = AppContext.BaseDirectory;
+        while (!File.Exists(Path.Combine(root!, "Pcrl.sln")))
+            root = Path.GetDirectoryName(root);
+        Assert.Equal(name, RunConfig.Load(Path.Combine(root!, "configs", name + ".json"), []).Name);
+    }
+
     [Fact]
     public void Every_row_of_the_ablation_loads_and_differs_in_its_losses_alone()
     {
