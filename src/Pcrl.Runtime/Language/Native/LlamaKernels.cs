@@ -42,6 +42,7 @@ internal static unsafe partial class LlamaKernels
     public static void Install()
     {
         Problem = Environment.GetEnvironmentVariable(Switch) == "off" ? $"{Switch} is off"
+            : !OperatingSystem.IsLinux() ? "they know llama.cpp's library for Linux only"
             : QuantisedRows.IsSupported ? LlamaLayout.CommitProblem(Marshal.PtrToStringUTF8((nint)LlamaNative.GgmlCommit())) ?? Register()
             : "this processor has no AVX-512 VBMI";
         Enabled = true;
