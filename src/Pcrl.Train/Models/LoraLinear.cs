@@ -55,7 +55,7 @@ public sealed class LoraLinear : Module<Tensor, Tensor>
     {
         using var scope = NewDisposeScope();
         var type = x.dtype;
-        var y = weight?.dtype == type ? functional.linear(x, weight) : FrozenLinear.Apply(x, () => Base(type));
+        var y = functional.linear(x, weight?.dtype == type ? weight : Base(type));
         if (lora_A is not null)
             y += Adapt(Dropout(x)) * _scale;
         return y.MoveToOuterDisposeScope();

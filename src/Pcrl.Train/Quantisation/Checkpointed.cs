@@ -37,15 +37,18 @@ internal sealed class Checkpointed : autograd.SingleTensorFunction<Checkpointed>
 
     public override List<Tensor> backward(autograd.AutogradContext context, Tensor gradient)
     {
+        using var scope = NewDisposeScope(); // TorchSharp opens none around this method: without, all of it would stay until the end of the step
         var saved = context.get_saved_variables();
         var (part, constants) = ((Part)context.get_data(Function), (int)context.get_data(Constants));
-        using var now = TorchDevice.Random.get_state();
+        var now = TorchDevice.Random.get_state();
         TorchDevice.Random.set_state(saved[^1]);
         using var again = enable_grad();
-        using var x = saved[0].detach().requires_grad_();
-        using var y = part(x, saved.GetRange(1, constants));
+        var x = saved[0].detach().requires_grad_();
+        var y = part(x, saved.GetRange(1, constants));
         var gradients = autograd.grad([y], [x, .. saved.Skip(1 + constants).SkipLast(1)], [gradient]);
         TorchDevice.Random.set_state(now);
-        return [null!, null!, gradients[0], .. Enumerable.Repeat<Tensor>(null!, constants), .. gradients.Skip(1)]; // one for each argument
+        gradient.Dispose();
+        return [null!, null!, gradients[0].MoveToOuterDisposeScope(), .. Enumerable.Repeat<Tensor>(null!, constants),
+            .. gradients.Skip(1).Select(g => g.MoveToOuterDisposeScope())]; // one for each argument
     }
 }
