@@ -1,6 +1,7 @@
 using Pcrl.Train.Data;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Models.Sam;
+using Pcrl.Train.Quantisation;
 using Pcrl.Train.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -17,22 +18,33 @@ internal sealed class MiniSam : IDisposable
 {
     private const int Lesion = (int)PhantomOrgan.Tentorium + 1, Classes = Lesion + 1;
 
+    /// <summary>What encoder and decoder compute in while they learn: matrices of this size are several times as fast in bfloat16 where the processor has it.</summary>
+    private static readonly ScalarType Type = BaseWeightsPrecision.MultipliesBfloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
+
     private readonly SamModel _sam;
     private readonly Tensor _positions;
-    private readonly nn.Module<Tensor, Tensor> _namer, _tokenNamer;
+    private readonly nn.Module<Tensor, Tensor> _namer, _tokenNamer; // throw-away layers that name organs
     private readonly Tensor _rarity; // [organs]: weights in the cross-entropy
 
     private MiniSam(SamModel sam, Tensor rarity)
     {
         (_sam, _rarity) = (sam, rarity);
-        _positions = sam.PromptEncoder.DensePositions().DetachFromDisposeScope();
-        _namer = nn.Conv2d(sam.Config.PromptEmbedDim / 8, Classes, 1);
-        _tokenNamer = nn.Linear(sam.Config.PromptEmbedDim, Classes);
+        Cast(sam, Type);
+        _positions = sam.PromptEncoder.DensePositions().to(Type).DetachFromDisposeScope();
+        _namer = nn.Linear(sam.Config.PromptEmbedDim / 8, Classes).to(Type);
+        _tokenNamer = nn.Linear(sam.Config.PromptEmbedDim, Classes).to(Type);
         Parameters = [.. sam.parameters(), .. _namer.parameters(), .. _tokenNamer.parameters()];
         sam.train();
     }
 
     private IReadOnlyList<Parameter> Parameters { get; }
+
+    /// <summary>Prompts stay in float32: places need it.</summary>
+    private static void Cast(SamModel sam, ScalarType type)
+    {
+        sam.ImageEncoder.to(type);
+        sam.MaskDecoder.to(type);
+    }
 
     /// <summary>What is not frozen.</summary>
     private IReadOnlyList<Parameter> Learned => [.. Parameters.Where(p => p.requires_grad)];
@@ -79,6 +91,7 @@ internal sealed class MiniSam : IDisposable
                 replica.Dispose();
             }
         }
+        Cast(sam, ScalarType.Float32);
         sam.eval();
     }
 
@@ -105,8 +118,8 @@ internal sealed class MiniSam : IDisposable
             return mirrored ? pictures.flip(3) : pictures;
         }
         var shown = Pictures(slices.SelectMany(s => s.Pixels), 1).expand(-1, 3, -1, -1).to(float32);
-        var embedding = _sam.ImageEncoder.forward(_sam.Preprocess(shown));
-        var loss = OrganLoss(Enlarge(_namer.forward(_sam.MaskDecoder.Upscale(embedding))), Pictures(slices.SelectMany(Labels), 1).squeeze(1).to(int64));
+        var embedding = _sam.ImageEncoder.forward(_sam.Preprocess(shown).to(Type));
+        var loss = OrganLoss(Enlarge(SamMaskDecoder.Assemble(_namer.forward(_sam.MaskDecoder.Upscale(embedding.flatten(2).transpose(1, 2))).transpose(1, 2))), Pictures(slices.SelectMany(Labels), 1).squeeze(1).to(int64));
         if (prompts == 0)
             return loss.MoveToOuterDisposeScope();
 
@@ -124,21 +137,22 @@ internal sealed class MiniSam : IDisposable
                 WriteTargets(slice, at, things.AsSpan(i * SamMaskDecoder.Multimasks * pixels));
         }
         var (sparse, dense) = _sam.PromptEncoder.Forward(new SamPrompts(tensor(points).view(count, 1, 2), ones(count, 1, dtype: int32)));
-        var (tokens, patches) = _sam.MaskDecoder.Attend(slices.Length == 1 ? embedding : embedding.repeat_interleave(prompts, 0), _positions, sparse, dense);
+        var (tokens, patches) = _sam.MaskDecoder.Attend(
+            slices.Length == 1 ? embedding : embedding.repeat_interleave(prompts, 0), _positions, sparse.to(Type), dense.to(Type));
         // The tokens of the first two masks of several, behind the IoU's and the single mask's.
-        loss = loss + nn.functional.cross_entropy(_tokenNamer.forward(tokens.narrow(1, 2, 2)).flatten(0, 1), tensor(names));
+        loss = loss + nn.functional.cross_entropy(_tokenNamer.forward(tokens.narrow(1, 2, 2)).flatten(0, 1).to(float32), tensor(names));
         if (withMasks)
         {
             var (masks, iou) = _sam.MaskDecoder.Masks(tokens, patches, multimask: true);
-            loss = loss + MaskLoss(Enlarge(masks), iou, Pictures(things, SamMaskDecoder.Multimasks).to(float32));
+            loss = loss + MaskLoss(Enlarge(masks), iou.to(float32), Pictures(things, SamMaskDecoder.Multimasks).to(float32));
         }
         return loss.MoveToOuterDisposeScope();
     }
 
     /// <summary>Logits at the size of the slices, as the generator makes masks of them.</summary>
     private Tensor Enlarge(Tensor logits) => _sam.Config.LowResolution == _sam.Config.ImageSize
-        ? logits
-        : nn.functional.interpolate(logits, [_sam.Config.ImageSize, _sam.Config.ImageSize], mode: InterpolationMode.Bilinear, align_corners: false);
+        ? logits.to(float32)
+        : nn.functional.interpolate(logits.to(float32), [_sam.Config.ImageSize, _sam.Config.ImageSize], mode: InterpolationMode.Bilinear, align_corners: false);
 
     /// <summary>Cross-entropy, in which rare organs count for more, and dice of the organs that are there. [B, organs, S, S] and [B, S, S].</summary>
     private Tensor OrganLoss(Tensor logits, Tensor organs)

@@ -8,7 +8,8 @@ namespace Pcrl.Train.Fitting;
 
 /// <summary>
 /// The one optimisation loop: AdamW, a schedule of the learning rate, accumulated and clipped gradients, a dispose scope per pass. Each worker has a replica of
-/// what is trained and takes its share of the batch; the gradients are averaged into the first replica, whose values the others then take over.
+/// what is trained and takes its share of the batch; the gradients are averaged into the first replica, whose values the others then take over. Replicas in
+/// bfloat16 follow a float32 copy of the first: their own steps would be lost in rounding.
 /// </summary>
 internal sealed class FitLoop : IDisposable
 {
@@ -16,6 +17,7 @@ internal sealed class FitLoop : IDisposable
     private readonly FitConfig _fit;
     private readonly Workers _workers;
     private readonly IReadOnlyList<IReadOnlyList<Parameter>> _replicas;
+    private readonly IReadOnlyList<Parameter> _master; // what the optimizer moves
     private readonly Func<int, long, Tensor> _loss;
     private readonly AdamW _optimizer;
 
@@ -28,7 +30,8 @@ internal sealed class FitLoop : IDisposable
         string stage, FitConfig fit, Workers workers, IReadOnlyList<IReadOnlyList<Parameter>> replicas, Func<int, long, Tensor> loss)
     {
         (_stage, _fit, _workers, _replicas, _loss) = (stage, fit, workers, replicas, loss);
-        _optimizer = optim.AdamW(replicas[0], fit.LearningRate, weight_decay: fit.WeightDecay);
+        _master = [.. replicas[0].Select(p => p.dtype == ScalarType.BFloat16 ? nn.Parameter(p.detach().to(float32)) : p)];
+        _optimizer = optim.AdamW(_master, fit.LearningRate, weight_decay: fit.WeightDecay);
         Rate = step => Cosine(step, fit);
     }
 
@@ -84,7 +87,7 @@ internal sealed class FitLoop : IDisposable
                 foreach (var group in _optimizer.ParamGroups)
                     group.LearningRate = LearningRate;
                 AverageGradients();
-                nn.utils.clip_grad_norm_(_replicas[0], _fit.ClipNorm);
+                nn.utils.clip_grad_norm_(_master, _fit.ClipNorm);
                 _optimizer.step();
                 TakeOver();
             }
@@ -120,19 +123,20 @@ internal sealed class FitLoop : IDisposable
 
     private void AverageGradients()
     {
-        if (_replicas.Count == 1)
-            return;
         using var nothing = no_grad();
-        for (int i = 0; i < _replicas[0].Count; i++)
+        for (int i = 0; i < _master.Count; i++)
         {
+            var others = _replicas.Select(r => r[i]).Where(p => !ReferenceEquals(p, _master[i])).ToList();
             // A worker whose share has nothing for a loss (no slice with an entity) leaves no gradient there; it counts as zero.
-            if (_replicas.All(r => r[i].grad is null))
+            if (others.Count == 0 || _replicas.All(r => r[i].grad is null))
                 continue;
-            var sum = _replicas[0][i].grad ?? (_replicas[0][i].grad = zeros_like(_replicas[0][i]));
-            foreach (var replica in _replicas.Skip(1))
+            var sum = _master[i].grad ?? (_master[i].grad = zeros_like(_master[i]));
+            if (others.Count == _replicas.Count)
+                sum.zero_();
+            foreach (var other in others)
             {
-                if (replica[i].grad is { } other)
-                    sum.add_(other);
+                if (other.grad is { } gradient)
+                    sum.add_(gradient);
             }
             sum.div_(_replicas.Count);
         }
@@ -141,10 +145,13 @@ internal sealed class FitLoop : IDisposable
     private void TakeOver()
     {
         using var nothing = no_grad();
-        foreach (var other in _replicas.Skip(1))
+        foreach (var replica in _replicas)
         {
-            for (int i = 0; i < other.Count; i++)
-                other[i].copy_(_replicas[0][i]);
+            for (int i = 0; i < replica.Count; i++)
+            {
+                if (!ReferenceEquals(replica[i], _master[i]))
+                    replica[i].copy_(_master[i]);
+            }
         }
     }
 
@@ -161,7 +168,7 @@ internal sealed class FitLoop : IDisposable
         using (no_grad())
         {
             // What has had a gradient keeps one from then on, if only of zeros, and so moves on with its momentum.
-            foreach (var (parameter, moments) in _replicas[0].Zip(Moments))
+            foreach (var (parameter, moments) in _master.Zip(Moments))
             {
                 if (moments.step > 0)
                     parameter.grad = zeros_like(parameter);
@@ -181,5 +188,10 @@ internal sealed class FitLoop : IDisposable
     public static int Share(FitConfig fit, Workers workers) => Math.Max(1, fit.Batch / workers.Count);
 
     /// <inheritdoc/>
-    public void Dispose() => _optimizer.Dispose();
+    public void Dispose()
+    {
+        _optimizer.Dispose();
+        foreach (var copy in _master.Where((p, i) => !ReferenceEquals(p, _replicas[0][i])))
+            copy.Dispose();
+    }
 }

@@ -31,6 +31,7 @@ public static class BaseWeightsPrecision
     public static ScalarType ComputeType(this BaseWeights weights) =>
         weights != BaseWeights.Float32 && MultipliesBfloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
 
-    private static bool MultipliesBfloat16 { get; } =
+    /// <summary>Whether the processor multiplies bfloat16 (AVX512_BF16); without that it is far slower than float32.</summary>
+    internal static bool MultipliesBfloat16 { get; } =
         X86Base.IsSupported && X86Base.CpuId(0, 0).Eax >= 7 && X86Base.CpuId(7, 0).Eax >= 1 && (X86Base.CpuId(7, 1).Eax >> 5 & 1) == 1;
 }

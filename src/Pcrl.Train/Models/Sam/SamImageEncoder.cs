@@ -151,17 +151,21 @@ internal sealed class SamAttention : Module<Tensor, Tensor>
         return proj.forward(attended).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Queries, keys, values [N, h·w, head] → [N, h·w, head].</summary>
+    /// <summary>
+    /// Queries, keys, values [N, h·w, head] → [N, h·w, head]. A query's relative positions stand behind its own numbers, and behind a key's stands a one for its row
+    /// and one for its column: one product gives both, and nothing is added to the weights, which are what costs time and memory here.
+    /// </summary>
     private Tensor Attend(Tensor queries, Tensor keys, Tensor values, Tensor rows, Tensor columns)
     {
         using var scope = NewDisposeScope();
         long count = queries.shape[0], height = rows.shape[0], width = columns.shape[0];
         var grid = queries.view(count, height, width, _headSize);
-        var byRow = einsum("nhwc,hkc->nhwk", grid, rows).unsqueeze(-1); // [N, h, w, h, 1]
-        var byColumn = einsum("nhwc,wkc->nhwk", grid, columns).unsqueeze(-2); // [N, h, w, 1, w]
-        var weights = (queries * (1 / Math.Sqrt(_headSize))).bmm(keys.transpose(1, 2)).view(count, height, width, height, width);
-        weights = is_grad_enabled() ? weights + byRow + byColumn : weights.add_(byRow).add_(byColumn);
-        return functional.softmax(weights.view(count, height * width, height * width), -1).bmm(values).MoveToOuterDisposeScope();
+        var byRow = einsum("nhwc,hkc->nhwk", grid, rows).flatten(1, 2); // [N, h·w, h]
+        var byColumn = einsum("nhwc,wkc->nhwk", grid, columns).flatten(1, 2);
+        var ownRow = eye(height, dtype: keys.dtype).repeat_interleave(width, 0).expand(count, -1, -1);
+        var ownColumn = eye(width, dtype: keys.dtype).repeat(height, 1).expand(count, -1, -1);
+        var weights = cat([queries * (1 / Math.Sqrt(_headSize)), byRow, byColumn], -1).bmm(cat([keys, ownRow, ownColumn], -1).transpose(1, 2));
+        return functional.softmax(weights, -1).bmm(values).MoveToOuterDisposeScope();
     }
 
     /// <summary>The embedding of every (query, key) distance along one axis: [2·side − 1, head] → [size, size, head].</summary>
@@ -216,8 +220,6 @@ public sealed class LayerNorm2d : Module<Tensor, Tensor>
     public override Tensor forward(Tensor x)
     {
         using var scope = NewDisposeScope();
-        var centred = x - x.mean([1], keepdim: true);
-        var normal = centred / (centred.square().mean([1], keepdim: true) + Epsilon).sqrt();
-        return (normal * weight.view(-1, 1, 1) + bias.view(-1, 1, 1)).MoveToOuterDisposeScope();
+        return functional.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, Epsilon).permute(0, 3, 1, 2).MoveToOuterDisposeScope();
     }
 }

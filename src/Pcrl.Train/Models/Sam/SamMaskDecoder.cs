@@ -13,7 +13,7 @@ public sealed class SamMaskDecoder : Module
 
     private readonly TwoWayTransformer transformer;
     private readonly Embedding iou_token, mask_tokens;
-    private readonly Module<Tensor, Tensor> output_upscaling;
+    private readonly Upscaling output_upscaling;
     private readonly ModuleList<Perceptron> output_hypernetworks_mlps;
     private readonly Perceptron iou_prediction_head;
 
@@ -26,16 +26,24 @@ public sealed class SamMaskDecoder : Module
         transformer = new TwoWayTransformer(config);
         iou_token = Embedding(1, width);
         mask_tokens = Embedding(tokens, width);
-        output_upscaling = Sequential(
-            ("0", ConvTranspose2d(width, width / 4, 2, 2)), ("1", new LayerNorm2d(width / 4)), ("2", GELU()),
-            ("3", ConvTranspose2d(width / 4, width / 8, 2, 2)), ("4", GELU()));
+        output_upscaling = new Upscaling(width);
         output_hypernetworks_mlps = new ModuleList<Perceptron>([.. Enumerable.Range(0, tokens).Select(_ => new Perceptron(width, width, width / 8))]);
         iou_prediction_head = new Perceptron(width, config.IouHidden, tokens);
         RegisterComponents();
     }
 
-    /// <summary>Patches [N, D, g, g] → what masks are made of, [N, D/8, 4g, 4g]: a mask is a weighted sum of these channels.</summary>
+    /// <summary>Patches [N, g·g, D] → what masks are made of, [N, 16·g·g, D/8]: a mask is a weighted sum of these channels. For <see cref="Assemble"/>.</summary>
     internal Tensor Upscale(Tensor patches) => output_upscaling.forward(patches);
+
+    /// <summary>Values [N, M, 16·g·g] in the order of <see cref="Upscale"/> → pictures [N, M, 4g, 4g].</summary>
+    internal static Tensor Assemble(Tensor values)
+    {
+        using var scope = NewDisposeScope();
+        long grid = (long)Math.Round(Math.Sqrt(values.shape[2] / 16));
+        // Row and column of the patch, then of the two enlargements.
+        return values.view(values.shape[0], values.shape[1], grid, grid, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
+            .reshape(values.shape[0], values.shape[1], 4 * grid, 4 * grid).MoveToOuterDisposeScope();
+    }
 
     /// <summary>Low-resolution mask logits [N, M, 4g, 4g] and predicted IoU [N, M]; M is 3, or 1 without <paramref name="multimask"/>.</summary>
     /// <param name="image">[1, D, g, g] for all prompts, or [N, D, g, g].</param>
@@ -64,14 +72,44 @@ public sealed class SamMaskDecoder : Module
     internal (Tensor Masks, Tensor Iou) Masks(Tensor tokens, Tensor patches, bool multimask)
     {
         using var scope = NewDisposeScope();
-        long count = tokens.shape[0], width = patches.shape[2], grid = (long)Math.Round(Math.Sqrt(patches.shape[1]));
-        var upscaled = Upscale(patches.transpose(1, 2).reshape(count, width, grid, grid));
-        long side = upscaled.shape[2];
         int first = multimask ? 1 : 0, masks = multimask ? Multimasks : 1;
         var weights = stack([.. Enumerable.Range(first, masks).Select(i => output_hypernetworks_mlps[i].forward(tokens.select(1, 1 + i)))], dim: 1);
-        var logits = weights.bmm(upscaled.flatten(2)).view(count, masks, side, side);
+        var logits = Assemble(weights.bmm(Upscale(patches).transpose(1, 2)));
         var iou = iou_prediction_head.forward(tokens.select(1, 0)).narrow(1, first, masks);
         return (logits.MoveToOuterDisposeScope(), iou.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>
+    /// Enlarges fourfold. The checkpoints call its layers transposed convolutions; as their stride is their size, each is a linear map of every patch by itself,
+    /// and as such several times as fast to learn.
+    /// </summary>
+    private sealed class Upscaling : Module<Tensor, Tensor>
+    {
+        private readonly TorchSharp.Modules.ConvTranspose2d _first, _second;
+        private readonly TorchSharp.Modules.LayerNorm _norm;
+
+        public Upscaling(int width)
+            : base(nameof(Upscaling))
+        {
+            register_module("0", _first = ConvTranspose2d(width, width / 4, 2, 2));
+            register_module("1", _norm = LayerNorm(width / 4, 1e-6));
+            register_module("3", _second = ConvTranspose2d(width / 4, width / 8, 2, 2));
+        }
+
+        /// <summary>[N, g·g, D] → [N, 16·g·g, D/8].</summary>
+        public override Tensor forward(Tensor x)
+        {
+            using var scope = NewDisposeScope();
+            x = functional.gelu(_norm.forward(Enlarge(x, _first)));
+            return functional.gelu(Enlarge(x, _second)).MoveToOuterDisposeScope();
+        }
+
+        /// <summary>[N, T, in] → [N, 4·T, out].</summary>
+        private static Tensor Enlarge(Tensor x, TorchSharp.Modules.ConvTranspose2d layer)
+        {
+            var (weight, bias) = (layer.weight!, layer.bias!); // [in, out, 2, 2]
+            return functional.linear(x, weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0]), bias.repeat(4)).view(x.shape[0], -1, weight.shape[1]);
+        }
     }
 
     /// <summary>Three linear layers with ReLU between.</summary>
