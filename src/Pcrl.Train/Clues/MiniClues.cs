@@ -20,7 +20,7 @@ public sealed record MiniCluesConfig
     public int ImageSize { get; init; } = 64;
 
     /// <summary>Phantoms to learn from.</summary>
-    public int Phantoms { get; init; } = 240;
+    public int Phantoms { get; init; } = 120;
 
     /// <summary>Seed of the first of them.</summary>
     public ulong PhantomSeed { get; init; } = 5_000_000;
@@ -34,24 +34,24 @@ public sealed record MiniCluesConfig
     /// <summary>The segmenter.</summary>
     public SamConfig Sam { get; init; } = new()
     {
-        ImageSize = 64, PatchSize = 8, EmbedDim = 96, Depth = 4, NumHeads = 4, MlpRatio = 3, WindowSize = 8, GlobalAttnIndexes = [0, 1, 2, 3],
+        ImageSize = 64, PatchSize = 4, EmbedDim = 96, Depth = 4, NumHeads = 4, MlpRatio = 3, WindowSize = 8, GlobalAttnIndexes = [1, 3],
         PromptEmbedDim = 128, MaskInChans = 16, DecoderMlpDim = 128, DecoderHeads = 8, IouHidden = 64,
     };
 
     /// <summary>Optimisation of the segmenter's image encoder, by the organ of every pixel; the batch counts slices.</summary>
-    public FitConfig OrganFit { get; init; } = new() { Steps = 2500, Batch = 4, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig OrganFit { get; init; } = new() { Steps = 2600, Batch = 4, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Optimisation of the decoder's tokens by the organs at their points; the batch counts slices.</summary>
-    public FitConfig PointFit { get; init; } = new() { Steps = 600, Batch = 2, LearningRate = 1.5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig PointFit { get; init; } = new() { Steps = 300, Batch = 2, LearningRate = 1.5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Points per slice and step there.</summary>
-    public int Points { get; init; } = 64;
+    public int Points { get; init; } = 32;
 
     /// <summary>Optimisation of the last layers alone, those that make masks: they stand much higher rates than the layers before them.</summary>
-    public FitConfig OutputFit { get; init; } = new() { Steps = 150, Batch = 2, LearningRate = 5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig OutputFit { get; init; } = new() { Steps = 120, Batch = 2, LearningRate = 5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Optimisation of the whole segmenter; the batch counts slices.</summary>
-    public FitConfig SamFit { get; init; } = new() { Steps = 650, Batch = 2, LearningRate = 1e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig SamFit { get; init; } = new() { Steps = 500, Batch = 2, LearningRate = 1e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Prompts per slice and step.</summary>
     public int Prompts { get; init; } = 32;
@@ -72,10 +72,10 @@ public sealed record MiniCluesConfig
     /// <summary>Points per side for these galleries.</summary>
     public int ClipPoints { get; init; } = 8;
 
-    /// <summary>Settings of the mask generator that suit the small segmenter.</summary>
+    /// <summary>Settings of the mask generator that suit the small segmenter. No clean-up: at this size sulci and cisterns are islands of a few pixels.</summary>
     public SamGeneratorConfig Generator { get; init; } = new()
     {
-        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0, BoxNmsThresh = 0.98, MinMaskRegionArea = 8,
+        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0, BoxNmsThresh = 0.98,
     };
 
     /// <summary>Threads that train side by side; each takes its share of a batch, so another number makes other models.</summary>

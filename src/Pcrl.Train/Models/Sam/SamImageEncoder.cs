@@ -101,7 +101,8 @@ internal sealed class SamBlock : Module<Tensor, Tensor>
         long batch = x.shape[0], height = x.shape[1], width = x.shape[2], channels = x.shape[3];
         long down = (_window - height % _window) % _window, right = (_window - width % _window) % _window;
         long rows = (height + down) / _window, columns = (width + right) / _window;
-        x = functional.pad(x, [0, 0, 0, right, 0, down]);
+        if (down > 0 || right > 0)
+            x = functional.pad(x, [0, 0, 0, right, 0, down]);
         x = x.view(batch, rows, _window, columns, _window, channels).permute(0, 1, 3, 2, 4, 5).reshape(-1, _window, _window, channels);
         x = attn.forward(x);
         x = x.view(batch, rows, columns, _window, _window, channels).permute(0, 1, 3, 2, 4, 5)

@@ -85,27 +85,27 @@ public sealed class SamMaskDecoder : Module
     /// </summary>
     private sealed class Upscaling : Module<Tensor, Tensor>
     {
-        private readonly TorchSharp.Modules.ConvTranspose2d _first, _second;
-        private readonly TorchSharp.Modules.LayerNorm _norm;
+        private readonly (ConvTranspose2d First, LayerNorm Norm, ConvTranspose2d Second) _layers; // a tuple: fields would be registered under their own names
 
         public Upscaling(int width)
             : base(nameof(Upscaling))
         {
-            register_module("0", _first = ConvTranspose2d(width, width / 4, 2, 2));
-            register_module("1", _norm = LayerNorm(width / 4, 1e-6));
-            register_module("3", _second = ConvTranspose2d(width / 4, width / 8, 2, 2));
+            _layers = (ConvTranspose2d(width, width / 4, 2, 2), LayerNorm(width / 4, 1e-6), ConvTranspose2d(width / 4, width / 8, 2, 2));
+            register_module("0", _layers.First);
+            register_module("1", _layers.Norm);
+            register_module("3", _layers.Second);
         }
 
         /// <summary>[N, g·g, D] → [N, 16·g·g, D/8].</summary>
         public override Tensor forward(Tensor x)
         {
             using var scope = NewDisposeScope();
-            x = functional.gelu(_norm.forward(Enlarge(x, _first)));
-            return functional.gelu(Enlarge(x, _second)).MoveToOuterDisposeScope();
+            x = functional.gelu(_layers.Norm.forward(Enlarge(x, _layers.First)));
+            return functional.gelu(Enlarge(x, _layers.Second)).MoveToOuterDisposeScope();
         }
 
         /// <summary>[N, T, in] → [N, 4·T, out].</summary>
-        private static Tensor Enlarge(Tensor x, TorchSharp.Modules.ConvTranspose2d layer)
+        private static Tensor Enlarge(Tensor x, ConvTranspose2d layer)
         {
             var (weight, bias) = (layer.weight!, layer.bias!); // [in, out, 2, 2]
             return functional.linear(x, weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0]), bias.repeat(4)).view(x.shape[0], -1, weight.shape[1]);
