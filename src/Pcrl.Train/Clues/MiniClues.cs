@@ -35,14 +35,14 @@ public sealed record MiniCluesConfig
     public SamConfig Sam { get; init; } = new()
     {
         ImageSize = 64, PatchSize = 4, EmbedDim = 96, Depth = 4, NumHeads = 4, MlpRatio = 3, WindowSize = 8, GlobalAttnIndexes = [1, 3],
-        PromptEmbedDim = 128, MaskInChans = 16, DecoderMlpDim = 128, DecoderHeads = 8, IouHidden = 64,
+        PromptEmbedDim = 128, MaskInChans = 16, DecoderMlpDim = 512, DecoderHeads = 8, IouHidden = 64,
     };
 
     /// <summary>Optimisation of the segmenter's image encoder, by the organ of every pixel; the batch counts slices.</summary>
-    public FitConfig OrganFit { get; init; } = new() { Steps = 2600, Batch = 4, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig OrganFit { get; init; } = new() { Steps = 2000, Batch = 4, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Optimisation of the decoder's tokens by the organs at their points; the batch counts slices.</summary>
-    public FitConfig PointFit { get; init; } = new() { Steps = 300, Batch = 2, LearningRate = 1.5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig PointFit { get; init; } = new() { Steps = 450, Batch = 2, LearningRate = 1.5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Points per slice and step there.</summary>
     public int Points { get; init; } = 32;
@@ -51,7 +51,7 @@ public sealed record MiniCluesConfig
     public FitConfig OutputFit { get; init; } = new() { Steps = 120, Batch = 2, LearningRate = 5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Optimisation of the whole segmenter; the batch counts slices.</summary>
-    public FitConfig SamFit { get; init; } = new() { Steps = 500, Batch = 2, LearningRate = 1e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig SamFit { get; init; } = new() { Steps = 550, Batch = 2, LearningRate = 1e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Prompts per slice and step.</summary>
     public int Prompts { get; init; } = 32;
