@@ -14,6 +14,8 @@ internal static class ToolMain
         try
         {
             var parsed = root.Parse(args);
+            if (parsed.CommandResult.Command == root && parsed.UnmatchedTokens is [var word, ..])
+                return Fail(1, $"'{word}' is not a command; {root.Name} --help tells what is understood");
             if (parsed.Errors is [var error, ..])
             {
                 // .NET's name of the type that was expected helps nobody.

@@ -97,7 +97,7 @@ public sealed record LlmCheckpoint(
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(own, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(own, e);
         }
         if (!File.Exists(config))
             return null;

@@ -13,4 +13,10 @@ public sealed class InputException : Exception
         : base($"{source}: {problem}", inner)
     {
     }
+
+    /// <summary>For a file that could not be read.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="cause">How the system refused it.</param>
+    public static InputException Unreadable(string path, Exception cause) =>
+        new(path, Directory.Exists(path) ? "is a folder, where a file is wanted" : $"cannot be read ({cause.Message})", cause);
 }

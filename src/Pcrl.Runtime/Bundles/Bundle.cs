@@ -73,7 +73,7 @@ public sealed class Bundle
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(PhrasesPath!, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(PhrasesPath!, e);
         }
     }
 
@@ -103,7 +103,7 @@ public sealed class Bundle
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
         catch (JsonException e)
         {
@@ -158,7 +158,7 @@ public sealed class Bundle
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
     }
 }

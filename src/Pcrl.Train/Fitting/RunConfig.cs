@@ -271,7 +271,7 @@ public sealed record RunConfig
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
         catch (Exception e) when (e is JsonException or ArgumentException) // the latter for a key that comes twice
         {
