@@ -49,7 +49,7 @@ internal static class ToolMain
     private static int Fail(int code, string message)
     {
         // One line without surprises for the terminal, whatever the message holds: file names may contain line breaks and escapes.
-        string line = string.Concat(message.ReplaceLineEndings(" ").Select(c => char.IsControl(c) ? '?' : c));
+        string line = string.Concat(message.ReplaceLineEndings(" ").Replace('\t', ' ').Select(c => char.IsControl(c) ? '?' : c));
         try
         {
             Console.Error.WriteLine($"{AppDomain.CurrentDomain.FriendlyName}: {line}");

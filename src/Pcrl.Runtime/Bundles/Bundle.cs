@@ -51,7 +51,7 @@ public sealed class Bundle
     public static Bundle Open(string folder, CancellationToken cancellation = default)
     {
         if (!Directory.Exists(folder))
-            throw new InputException(folder, "no such bundle folder");
+            throw InputException.NoFolder(folder);
         var manifest = ReadManifest(Path.Combine(folder, ManifestFile));
         foreach (string name in (string[])[VisualFile, LanguageFile, PhrasesFile])
         {
