@@ -42,6 +42,14 @@ internal sealed record PcrlProcess(int ExitCode, string Output, string Error)
         return new PcrlProcess(process.ExitCode, output.Result, error.Result);
     }
 
+    /// <summary>Whether a program of the system ends well.</summary>
+    public static bool Ends(string program, params string[] arguments)
+    {
+        using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardError = true })!;
+        process.WaitForExit();
+        return process.ExitCode == 0;
+    }
+
     /// <summary>Exit code 1 and exactly one line on stderr, which contains <paramref name="parts"/>; nothing on stdout.</summary>
     public void AssertOneLineError(params string[] parts)
     {
