@@ -18,7 +18,7 @@ internal sealed record PcrlProcess(int ExitCode, string Output, string Error)
     public static Process StartTool(string tool, params string[] arguments) =>
         Process.Start(new ProcessStartInfo("dotnet", [PathOf(tool), .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
 
-    private static string PathOf(string tool) => Path.Combine(AppContext.BaseDirectory, tool + ".dll");
+    public static string PathOf(string tool) => Path.Combine(AppContext.BaseDirectory, tool + ".dll");
 
     public static PcrlProcess Convert(params string[] arguments) => RunTool("pcrl-convert", arguments);
 

@@ -38,7 +38,7 @@ public static class Checkpoint
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
     }
 
