@@ -18,10 +18,10 @@ internal static class DecodeBench
     {
         var studies = new Argument<string>("STUDIES") { Description = "A study or a folder of studies; their visual tokens begin the texts", DefaultValueFactory = _ => Path.Combine(Bundles.Root, "samples") };
         var bundle = Bundles.Option("characters");
-        var shape = new Option<string>("--shape") { Description = "bundle, or the bundle's LLM in the shape of a larger one: 40m (BF16), 1b or 8b (Q4_K_M)", DefaultValueFactory = _ => "bundle" };
+        var shape = new Option<string>("--shape") { Description = "bundle, or the bundle's LLM in the shape of a larger one: 40m (BF16), 40m-q4_k_m, 1b or 8b (Q4_K_M)", DefaultValueFactory = _ => "bundle" };
         shape.AcceptOnlyFromAmong(["bundle", .. WideLlm.Shapes.Keys]);
-        var texts = new Option<int>("--texts") { Description = "texts that each way of decoding writes", DefaultValueFactory = _ => 6 };
-        var mostTokens = new Option<int>("--max-tokens") { Description = "longest text", DefaultValueFactory = _ => 256 };
+        var texts = Options.Number("--texts", "texts that each way of decoding writes", 6, least: 1, most: 100_000);
+        var mostTokens = Options.Number("--max-tokens", "longest text", 256, least: 2, most: 100_000);
         var temperature = new Option<float>("--temperature") { Description = "0 for greedy", DefaultValueFactory = _ => 0.6f };
         var drafts = new Option<int[]>("--drafts") { Description = "longest drafts to try, 1 to 31; the decoder's own choice if not given", AllowMultipleArgumentsPerToken = true };
         var parallel = new Option<int>("--parallel") { Description = "texts at once in the last measurement, 2 to 30; 0 to leave it out", DefaultValueFactory = _ => 16 };
@@ -30,8 +30,6 @@ internal static class DecodeBench
         var device = new Option<LanguageDevice>("--device") { Description = "of the language model: auto, cpu, cuda or vulkan", DefaultValueFactory = _ => LanguageDevice.Cpu };
         device.AcceptOnlyFromAmong("auto", "cpu", "cuda", "vulkan");
         var (threads, seed, processorTime, json) = (Options.Threads(), Options.Seed(), Options.ProcessorTime(), Options.Json());
-        texts.Validators.Add(result => Options.Require(result, texts, value => value >= 1, "must be 1 or more"));
-        mostTokens.Validators.Add(result => Options.Require(result, mostTokens, value => value >= 2, "must be 2 or more"));
         parallel.Validators.Add(result => Options.Require(result, parallel, value => value is 0 or >= 2 and <= BatchDecoder.MostSequences, "must be 0 or 2 to 30"));
         drafts.Validators.Add(result => Options.Require(result, drafts, values => values!.All(value => value is >= 1 and <= 31), "must be 1 to 31"));
         var command = new Command("decode", "Times the writing of reports: llama.cpp's plain loop, ours without and with speculation, and many at once.")
@@ -58,7 +56,7 @@ internal static class DecodeBench
                 Console.Error.WriteLine($"{language.Choice}; loaded in {clock.Elapsed.TotalSeconds:0.0} s");
                 var sampling = new SamplingOptions { Temperature = parsed.GetValue(temperature), Seed = (ulong)parsed.GetValue(seed), MaxTokens = parsed.GetValue(mostTokens) };
                 int?[] lengths = parsed.GetValue(drafts) is { Length: > 0 } given ? [.. given.Cast<int?>()] : [null];
-                var inputs = VisualTokens(opened, StudyFolder.List(parsed.GetValue(studies)!), cpu, cancellation);
+                var inputs = VisualTokens(opened, StudyFolder.Look(parsed.GetValue(studies)!).Studies, cpu, cancellation);
                 var conditions = Conditions.Of(cpu, parsed.GetValue(seed)) with { Device = language.Choice };
                 DecodeRun Run(LanguageModel writer) => new(
                     opened, writer, [.. inputs.Select(rows => Widened(rows, opened.Manifest.Visual.TokenWidth, writer.Width))], parsed.GetValue(texts), lengths, sampling, parsed.GetValue(processorTime));

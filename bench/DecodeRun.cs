@@ -80,8 +80,8 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
             var (together, alike) = parallel > 1 ? Together(parallel, phrases, drafted, cancellation) : ([], 0);
             double perMinute = 60 / (drafted.Average(text => text.Whole));
             return new DecodeResult(
-                Median(drafted.Zip(loops, (a, b) => a.Rate / b.Rate)), Median(plains.Zip(loops, (a, b) => a.Rate / b.Rate)),
-                Median(plains.Zip(loops, (a, b) => a.First / b.First)), parallel,
+                drafted.Zip(loops, (a, b) => a.Rate / b.Rate).Median(), plains.Zip(loops, (a, b) => a.Rate / b.Rate).Median(),
+                plains.Zip(loops, (a, b) => a.First / b.First).Median(), parallel,
                 parallel > 1 ? together[^1].TokensPerSecond / together[0].TokensPerSecond : null, parallel > 1 ? together[^1].TextsPerMinute / perMinute : null,
                 [.. ways.Select(way => Row(way.Key, way.Value))], together, Costs(model, widths, cancellation),
                 same + (parallel > 1 ? $"; with {parallel} at once: {alike} of {texts}." : "."),
@@ -198,11 +198,9 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
             Quantiles(texts.SelectMany(t => t.Gaps)), Quantiles(texts.Select(t => 1000 * t.First)), tokens);
     }
 
-    private static double Median(IEnumerable<double> values) => Quantiles(values)[0];
-
     private static double[] Quantiles(IEnumerable<double> values)
     {
-        double[] sorted = [.. values.Order()];
-        return [.. new[] { 0.5, 0.95, 0.99 }.Select(q => sorted.Length > 0 ? sorted[Math.Min((int)(q * sorted.Length), sorted.Length - 1)] : 0)];
+        double[] all = [.. values];
+        return [all.Quantile(0.5), all.Quantile(0.95), all.Quantile(0.99)];
     }
 }

@@ -23,11 +23,8 @@ internal static class EncoderBench
         var threads = Options.Threads();
         var seed = Options.Seed();
         var json = Options.Json();
-        var rounds = new Option<int>("--rounds") { Description = "timed rounds; the median counts", DefaultValueFactory = _ => 7 };
-        var slices = new Option<int>("--slices") { Description = "slices of the study", DefaultValueFactory = _ => 24 };
+        var (rounds, slices) = (Options.Rounds(7), Options.Slices(24));
         var batch = new Option<int>("--onnx-batch") { Description = "slices that ONNX Runtime gets at once", DefaultValueFactory = _ => 1 };
-        rounds.Validators.Add(result => Options.Require(result, rounds, value => value >= 1, "must be 1 or more"));
-        slices.Validators.Add(result => Options.Require(result, slices, value => value >= 1, "must be 1 or more"));
         batch.Validators.Add(result => Options.Require(result, batch, value => value >= 1 && result.GetValue(slices) % value == 0, "must divide the number of slices"));
         var processorTime = Options.ProcessorTime();
         var command = new Command("encoder", "Times the visual path at full size (ResNet101 at 512x512, local branch, projectors) against ONNX Runtime and, built with -p:TorchPeer=true, libtorch, with the same weights.")
@@ -100,7 +97,7 @@ internal static class EncoderBench
     private static void Print(Conditions conditions, List<Round> rounds, long peak, double agreement, double? scaling, int slices, int batch,
         bool processorTime, bool json)
     {
-        double Median(Func<Round, double> of) => rounds.Select(of).Order().ElementAt(rounds.Count / 2);
+        double Median(Func<Round, double> of) => rounds.Select(of).Median();
         // Turn by turn: what slows the machine down slows all, so the ratio is taken within each round.
         double trunkSpeedup = Median(r => r.OnnxTrunk / r.Trunk), speedup = Median(r => r.OnnxWhole / r.Whole);
         bool torch = rounds[0].TorchWhole is not null;
@@ -147,8 +144,7 @@ internal static class EncoderBench
         float[] images = study[..(slices * config.ImageSize * config.ImageSize)];
         alone.Run(images);
         together.Run(images);
-        double[] ratios = [.. Enumerable.Range(0, rounds).Select(_ => Seconds(() => alone.Run(images), single, processorTime: false) / Seconds(() => together.Run(images), device, processorTime: false)).Order()];
-        return ratios[rounds / 2];
+        return Enumerable.Range(0, rounds).Select(_ => Seconds(() => alone.Run(images), single, processorTime: false) / Seconds(() => together.Run(images), device, processorTime: false)).Median();
     }
 
     internal static double LowestCosine(ReadOnlySpan<float> ours, ReadOnlySpan<float> theirs, int width)

@@ -26,15 +26,15 @@ internal static class GpuBench
     /// <summary>One way of encoding: its rounds, and the lowest cosine of a token to that of the CPU.</summary>
     private sealed record Contender(string Name, List<Sample> Samples, double LowestCosine)
     {
-        public double Median(Func<Sample, double> of) => Samples.Select(of).Order().ElementAt(Samples.Count / 2);
+        public double Median(Func<Sample, double> of) => Samples.Select(of).Median();
     }
 
     public static Command Command()
     {
         var device = new Option<DeviceKind>("--device") { Description = "cuda; emulator to try the command out without a card", DefaultValueFactory = _ => DeviceKind.Cuda };
+        device.AcceptOnlyFromAmong("cuda", "emulator");
         var seed = Options.Seed();
-        var rounds = Options.Number("--rounds", "timed rounds; the median counts", 15, least: 1);
-        var slices = Options.Number("--slices", "slices of the study", 24, least: 1, most: 1000);
+        var (rounds, slices) = (Options.Rounds(15), Options.Slices(24));
         var tiny = new Option<bool>("--tiny") { Description = "a network of a few thousand weights, to try the command out" };
         var python = new Option<string>("--python") { Description = "Python with PyTorch", DefaultValueFactory = _ => "python3" };
         var torch = new Option<string[]>("--torch")
@@ -110,8 +110,7 @@ internal static class GpuBench
         string[] torch, StringBuilder text, CancellationToken cancellation)
     {
         var config = tiny ? new VisualConfig { ImageSize = 16, Depths = [1], Width = 2, Grid = 2, TokenWidth = 4 } : new VisualConfig();
-        var random = new Random(seed);
-        float[] study = [.. Enumerable.Range(0, slices * config.ImageSize * config.ImageSize).Select(_ => random.NextSingle())];
+        float[] study = SeededWeights.Study(config, slices, seed);
         string folder = Directory.CreateTempSubdirectory("pcrl-bench-").FullName;
         var encoders = new List<(string Name, Func<Sample> Encode)>();
         var contenders = new List<Contender>();
@@ -186,7 +185,7 @@ internal static class GpuBench
         Say(text, $"|---|---:|---:|---:|{string.Concat(ours.Select(_ => "---:|"))}");
         foreach (var contender in contenders)
         {
-            var ratios = ours.Select(o => contender.Samples.Zip(o.Samples, (theirs, own) => theirs.Resident / own.Resident).Order().ElementAt(rounds / 2));
+            var ratios = ours.Select(o => contender.Samples.Zip(o.Samples, (theirs, own) => theirs.Resident / own.Resident).Median());
             Say(text, $"| {contender.Name} | {contender.Median(s => s.Whole) * 1e3:0.00} | {contender.Median(s => s.Resident) * 1e3:0.00} | {contender.LowestCosine:0.000000} |{string.Concat(ratios.Select(r => $" {r:0.00} |"))}");
         }
     }

@@ -18,6 +18,7 @@ internal static class KernelBench
         var processorTime = Options.ProcessorTime();
         var json = Options.Json();
         var filter = new Option<string>("--filter") { Description = "only cases whose name contains this", DefaultValueFactory = _ => "" };
+        filter.Validators.Add(result => Options.Require(result, filter, part => Cases(part!).Any(), "matches the name of no case"));
         var command = new Command("kernels", "Times every operator case on one device and compares it with the reference.") { device, threads, seed, filter, processorTime, json };
         command.SetAction((parsed, cancellation) =>
         {
@@ -40,7 +41,7 @@ internal static class KernelBench
             Console.WriteLine("| case | input | ms | GFLOP/s | % of peak | max relative error |\n|---|---|---:|---:|---:|---:|");
         }
         var rows = new List<Row>();
-        foreach (var opCase in OpCase.All.Where(c => c.Name.Contains(filter, StringComparison.OrdinalIgnoreCase)))
+        foreach (var opCase in Cases(filter))
         {
             cancellation.ThrowIfCancellationRequested();
             var row = Measure(device, opCase, seed, peak, processorTime);
@@ -51,6 +52,8 @@ internal static class KernelBench
         if (json)
             Console.WriteLine(JsonSerializer.Serialize(new { conditions, peak_gflops = peak, cases = rows }, Json.Readable));
     }
+
+    private static IEnumerable<OpCase> Cases(string filter) => OpCase.All.Where(c => c.Name.Contains(filter, StringComparison.OrdinalIgnoreCase));
 
     private static Row Measure(Device device, OpCase opCase, int seed, double? peak, bool processorTime)
     {

@@ -174,13 +174,11 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
                     LlamaNative.Forget(LlamaNative.Memory(context), 0, prompt, -1);
                 }
                 LlamaKernels.Enabled = true;
-                costs.Add(new BatchCost(rows, Median(ours), Median(theirs), costs.Count > 0 ? Median(ours) / costs[0].LlamacppMilliseconds : 1));
+                costs.Add(new BatchCost(rows, ours.Median(), theirs.Median(), costs.Count > 0 ? ours.Median() / costs[0].LlamacppMilliseconds : 1));
             }
         }
         return costs;
     }
-
-    private static double Median(List<double> times) => times.Order().ElementAt(times.Count / 2);
 
     private static nint Samplers(SamplingOptions sampling)
     {

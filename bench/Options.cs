@@ -1,15 +1,21 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using Pcrl.Kernels;
+using Pcrl.Runtime.Studies;
 
 namespace Pcrl.Bench;
 
 /// <summary>Options that several benchmarks share.</summary>
 internal static class Options
 {
-    public static Option<DeviceKind> Device() => new("--device") { Description = "auto, cpu, cuda or opencl", DefaultValueFactory = _ => DeviceKind.Auto };
+    public static Option<DeviceKind> Device() => new Option<DeviceKind>("--device") { Description = "of the vision kernels", DefaultValueFactory = _ => DeviceKind.Auto }
+        .AcceptOnlyFromAmong("auto", "cpu", "cuda", "opencl");
 
     public static Option<int> Threads() => Number("--threads", "CPU threads, 0 for one per core", 0, least: 0, most: 256);
+
+    public static Option<int> Rounds(int usual) => Number("--rounds", "timed rounds; the median counts", usual, least: 1, most: 100_000);
+
+    public static Option<int> Slices(int usual) => Number("--slices", "slices of the study", usual, least: 1, most: StudyReader.MaximumSlices);
 
     public static Option<int> Seed() => Number("--seed", "seed of weights and inputs", 1, least: 0);
 

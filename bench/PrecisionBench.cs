@@ -20,10 +20,7 @@ internal static class PrecisionBench
     public static Command Command()
     {
         var (threads, seed, json, processorTime) = (Options.Threads(), Options.Seed(), Options.Json(), Options.ProcessorTime());
-        var rounds = new Option<int>("--rounds") { Description = "timed rounds; the median counts", DefaultValueFactory = _ => 7 };
-        var slices = new Option<int>("--slices") { Description = "slices of the study", DefaultValueFactory = _ => 4 };
-        rounds.Validators.Add(result => Options.Require(result, rounds, value => value >= 1, "must be 1 or more"));
-        slices.Validators.Add(result => Options.Require(result, slices, value => value >= 1, "must be 1 or more"));
+        var (rounds, slices) = (Options.Rounds(7), Options.Slices(4));
         var command = new Command("precision", "Times the trunk (ResNet101 at 512x512) against ONNX Runtime in fp32 and int8 and, built with -p:TorchPeer=true, libtorch in fp32 and bf16.")
         {
             threads, seed, rounds, slices, processorTime, json,
@@ -79,7 +76,7 @@ internal static class PrecisionBench
                 cancellation.ThrowIfCancellationRequested();
                 return EncoderBench.Seconds(way.Run, device, processorTime) / slices;
             }).ToArray())];
-            double Median(Func<double[], double> of) => seconds.Select(of).Order().ElementAt(rounds / 2);
+            double Median(Func<double[], double> of) => seconds.Select(of).Median();
             float[] ours = ways[0].Pooled();
             return [.. ways.Select((way, i) => new Row(way.Name, Median(round => round[i]), Median(round => round[0] / round[i]),
                 EncoderBench.LowestCosine(ours, way.Pooled(), config.FeatureChannels)))];

@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using Pcrl.Kernels;
+using Pcrl.Runtime;
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Reports;
 using Pcrl.Runtime.Studies;
@@ -20,16 +21,16 @@ internal static class StudyBench
     {
         var studies = new Argument<string>("STUDIES") { Description = "A study or a folder of studies", DefaultValueFactory = _ => Path.Combine(Bundles.Root, "samples") };
         var bundle = Bundles.Option("mini");
-        var rounds = Options.Number("--rounds", "warm reports of each study", 10, least: 1);
-        var cold = Options.Number("--cold", "fresh processes that write one report each", 5, least: 1);
+        var rounds = Options.Number("--rounds", "warm reports of each study", 10, least: 1, most: 100_000);
+        var cold = Options.Number("--cold", "fresh processes that write one report each", 5, least: 0, most: 100_000);
         var parallel = Options.Number("--parallel", "reports at once in the folder's measurement", 16, least: 1, most: BatchDecoder.MostSequences);
-        var soak = Options.Number("--soak", "reports in a row at the end, whose memory is watched; 0 to leave them out", 0, least: 0);
+        var soak = Options.Number("--soak", "reports in a row at the end, whose memory is watched; 0 to leave them out", 0, least: 0, most: 10_000_000);
         var once = new Option<bool>("--once") { Description = "write one report and end: what --cold starts", Hidden = true };
         var (threads, seed, json) = (Options.Threads(), Options.Seed(), Options.Json());
         var command = new Command("study", "Times whole reports: files on disk to the last character.") { studies, bundle, rounds, cold, parallel, soak, once, threads, seed, json };
         command.SetAction(async (parsed, cancellation) =>
         {
-            var paths = StudyFolder.List(parsed.GetValue(studies)!);
+            var paths = StudyFolder.Look(parsed.GetValue(studies)!).Studies;
             var options = new ReporterOptions { Device = DeviceKind.Cpu, Threads = parsed.GetValue(threads), Parallel = parsed.GetValue(parallel) };
             var run = new Run(paths, parsed.GetValue(bundle)!, options, new SamplingOptions { Seed = (ulong)parsed.GetValue(seed) });
             if (parsed.GetValue(once))
@@ -78,7 +79,7 @@ internal static class StudyBench
 
             double total = reports.Sum(r => r.Total);
             Stage Of(string name, Func<(Report Report, double Total), double> of) =>
-                new(name, Quantile(reports.Select(of), 0.5), Quantile(reports.Select(of), 0.95), Quantile(reports.Select(of), 0.99), reports.Sum(of) / total);
+                new(name, reports.Select(of).Quantile(0.5), reports.Select(of).Quantile(0.95), reports.Select(of).Quantile(0.99), reports.Sum(of) / total);
             Stage[] stages =
             [
                 Of("read and prepare", r => r.Report.TimingsMs.Read), Of("encode", r => r.Report.TimingsMs.Encode), Of("prefill", r => r.Report.TimingsMs.Prefill),
@@ -86,7 +87,7 @@ internal static class StudyBench
             ];
             using var device = Device.Open(DeviceKind.Cpu, options.Threads);
             var conditions = Conditions.Of(device, seed) with { Device = reporter.Device };
-            double? fresh = cold > 0 ? 60_000 / Quantile(starts, 0.5) : null;
+            double? fresh = cold > 0 ? 60_000 / starts.Median() : null;
             if (json)
             {
                 Console.WriteLine(JsonSerializer.Serialize(new
@@ -104,7 +105,7 @@ internal static class StudyBench
             foreach (var stage in stages)
                 Console.WriteLine($"| {stage.Name} | {Figure(stage.P50, "0.0")} | {Figure(stage.P95, "0.0")} | {Figure(stage.P99, "0.0")} | {Figure(100 * stage.Share, "0")} % |");
             if (starts.Length > 0)
-                Console.WriteLine($"\nCold, process start to end: p50 {Figure(Quantile(starts, 0.5), "0")} ms of {starts.Length}  ");
+                Console.WriteLine($"\nCold, process start to end: p50 {Figure(starts.Median(), "0")} ms of {starts.Length}  ");
             Console.WriteLine($"One after another: {Figure(perMinute, "0.0")} studies/minute; {options.Parallel} at once: {Figure(perMinuteTogether, "0.0")} ({Figure(perMinuteTogether / perMinute, "0.00")} times)  ");
             if (fresh is { } processes)
                 Console.WriteLine($"One after another in processes of their own: {Figure(processes, "0.0")} studies/minute; {options.Parallel} at once: {Figure(perMinuteTogether / processes, "0.00")} times that  ");
@@ -133,15 +134,16 @@ internal static class StudyBench
 
         private double Cold()
         {
-            var start = new ProcessStartInfo(Environment.ProcessPath!) { RedirectStandardOutput = true };
+            var start = new ProcessStartInfo(Environment.ProcessPath!) { RedirectStandardOutput = true, RedirectStandardError = true };
             if (Path.GetFileNameWithoutExtension(start.FileName) == "dotnet")
                 start.ArgumentList.Add(typeof(StudyBench).Assembly.Location);
             foreach (string argument in (string[])["study", paths[0], "--once", "--bundle", bundle, "--threads", $"{options.Threads}", "--seed", $"{sampling.Seed}"])
                 start.ArgumentList.Add(argument);
             var clock = Stopwatch.StartNew();
             using var process = Process.Start(start)!;
+            string errors = process.StandardError.ReadToEnd().Trim();
             process.WaitForExit();
-            return process.ExitCode == 0 ? clock.Elapsed.TotalMilliseconds : throw new InvalidOperationException($"the cold process ended with {process.ExitCode}");
+            return process.ExitCode == 0 ? clock.Elapsed.TotalMilliseconds : throw new InputException("a fresh process", $"ended with {process.ExitCode} ({errors})");
         }
 
         private Task<Report> WriteAsync(Reporter reporter, string path, CancellationToken cancellation) =>
@@ -154,11 +156,5 @@ internal static class StudyBench
                 report = piece.Report;
             return report!;
         }
-    }
-
-    private static double Quantile(IEnumerable<double> values, double q)
-    {
-        double[] sorted = [.. values.Order()];
-        return sorted[Math.Min((int)(q * sorted.Length), sorted.Length - 1)];
     }
 }

@@ -4,7 +4,7 @@ using Pcrl.Kernels;
 
 namespace Pcrl.Bench;
 
-/// <summary>How long something takes.</summary>
+/// <summary>How long something takes, and what of many times counts.</summary>
 internal static class Timing
 {
     private const int Rounds = 7;
@@ -19,8 +19,17 @@ internal static class Timing
         double seconds;
         while ((seconds = Round(action, device, calls, processorTime)) < ShortestRound)
             calls = seconds < ShortestRound / 10 ? calls * 8 : calls * 2;
-        double[] rounds = [.. Enumerable.Range(0, Rounds).Select(_ => Round(action, device, calls, processorTime) / calls).Order()];
-        return rounds[Rounds / 2];
+        return Enumerable.Range(0, Rounds).Select(_ => Round(action, device, calls, processorTime) / calls).Median();
+    }
+
+    /// <summary>The middle one; 0 where there are none.</summary>
+    public static double Median(this IEnumerable<double> values) => values.Quantile(0.5);
+
+    /// <summary>The value that a share of them lie below; 0 where there are none.</summary>
+    public static double Quantile(this IEnumerable<double> values, double share)
+    {
+        double[] sorted = [.. values.Order()];
+        return sorted.Length == 0 ? 0 : sorted[Math.Min((int)(share * sorted.Length), sorted.Length - 1)];
     }
 
     /// <summary>Wall time, or the processor time of all threads of this process, since some moment.</summary>

@@ -21,10 +21,13 @@ internal sealed class WideLlm
     private WideLlm(GgufFile file, LlmConfig small, LlmConfig large, bool quantised) =>
         (_file, _small, _large, _quantised) = (file, small, large, quantised);
 
+    private static LlmConfig FortyMillion => new() { HiddenSize = 512, IntermediateSize = 2048, NumHiddenLayers = 10, NumAttentionHeads = 8, NumKeyValueHeads = 4, VocabSize = 1024 };
+
     /// <summary>Shapes by name, and whether they are quantised as llama.cpp's Q4_K_M has it (Q6_K for the output layer and half of the value and down matrices); else BF16.</summary>
     public static readonly IReadOnlyDictionary<string, (LlmConfig Config, bool Quantised)> Shapes = new Dictionary<string, (LlmConfig, bool)>
     {
-        ["40m"] = (new() { HiddenSize = 512, IntermediateSize = 2048, NumHiddenLayers = 10, NumAttentionHeads = 8, NumKeyValueHeads = 4, VocabSize = 1024 }, false),
+        ["40m"] = (FortyMillion, false),
+        ["40m-q4_k_m"] = (FortyMillion, true),
         ["1b"] = (new() { HiddenSize = 2048, IntermediateSize = 8192, NumHiddenLayers = 16, NumAttentionHeads = 32, NumKeyValueHeads = 8 }, true),
         ["8b"] = (new(), true),
     };

@@ -14,6 +14,8 @@ internal static class ToolMain
         try
         {
             var parsed = root.Parse(args);
+            if (parsed.CommandResult.Command == root && parsed.UnmatchedTokens is [var word, ..])
+                return Fail(1, $"'{word}' is not a command; {root.Name} --help tells what is understood");
             if (parsed.Errors is [var error, ..])
             {
                 // .NET's name of the type that was expected helps nobody.
@@ -47,7 +49,7 @@ internal static class ToolMain
     private static int Fail(int code, string message)
     {
         // One line without surprises for the terminal, whatever the message holds: file names may contain line breaks and escapes.
-        string line = string.Concat(message.ReplaceLineEndings(" ").Select(c => char.IsControl(c) ? '?' : c));
+        string line = string.Concat(message.ReplaceLineEndings(" ").Replace('\t', ' ').Select(c => char.IsControl(c) ? '?' : c));
         try
         {
             Console.Error.WriteLine($"{AppDomain.CurrentDomain.FriendlyName}: {line}");

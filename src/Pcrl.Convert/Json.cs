@@ -17,7 +17,7 @@ internal static class Json
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
         catch (JsonException e)
         {

@@ -24,7 +24,7 @@ public sealed record LlmCheckpoint(
     public static LlmCheckpoint Open(string folder)
     {
         if (!Directory.Exists(folder))
-            throw new InputException(folder, "no such folder");
+            throw InputException.NoFolder(folder);
         if (File.Exists(Path.Combine(folder, "config.json")))
             return OpenHuggingFace(folder);
         return File.Exists(Path.Combine(folder, MetaCheckpoint.ParametersFile))
@@ -97,7 +97,7 @@ public sealed record LlmCheckpoint(
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(own, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(own, e);
         }
         if (!File.Exists(config))
             return null;

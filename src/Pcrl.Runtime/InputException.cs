@@ -13,4 +13,15 @@ public sealed class InputException : Exception
         : base($"{source}: {problem}", inner)
     {
     }
+
+    /// <summary>For a file that could not be read.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="cause">How the system refused it.</param>
+    public static InputException Unreadable(string path, Exception cause) =>
+        new(path, Directory.Exists(path) ? "is a folder, where a file is wanted"
+            : cause is FileNotFoundException or DirectoryNotFoundException ? "there is no such file"
+            : $"cannot be read ({cause.Message})", cause);
+
+    /// <summary>For a path where a folder was wanted and is none.</summary>
+    public static InputException NoFolder(string path) => new(path, File.Exists(path) ? "is a file, where a folder is wanted" : "no such folder");
 }

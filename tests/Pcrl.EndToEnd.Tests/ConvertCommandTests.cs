@@ -66,7 +66,7 @@ public sealed class ConvertCommandTests : IDisposable
         string model = SmallLlm.SaveHuggingFace(At("model"), SmallLlm.Wide with { VocabSize = 8192 }), disk = At("disk");
         long bytes = new FileInfo(Path.Combine(model, "model.safetensors")).Length * 8 / 10;
         Directory.CreateDirectory(disk);
-        Skip.IfNot(Ends("mount", "-t", "tmpfs", "-o", $"size={bytes}", "pcrl-test", disk), "NOT CHECKED: only root may mount a small disk");
+        Skip.IfNot(PcrlProcess.Ends("mount", "-t", "tmpfs", "-o", $"size={bytes}", "pcrl-test", disk), "NOT CHECKED: only root may mount a small disk");
         try
         {
             var result = PcrlProcess.Convert("llm", model, Path.Combine(disk, "out.gguf"));
@@ -76,15 +76,8 @@ public sealed class ConvertCommandTests : IDisposable
         }
         finally
         {
-            Assert.True(Ends("umount", disk));
+            Assert.True(PcrlProcess.Ends("umount", disk));
         }
-    }
-
-    private static bool Ends(string program, params string[] arguments)
-    {
-        using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardError = true })!;
-        process.WaitForExit();
-        return process.ExitCode == 0;
     }
 
     [Theory]

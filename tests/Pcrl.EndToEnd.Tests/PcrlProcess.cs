@@ -18,7 +18,7 @@ internal sealed record PcrlProcess(int ExitCode, string Output, string Error)
     public static Process StartTool(string tool, params string[] arguments) =>
         Process.Start(new ProcessStartInfo("dotnet", [PathOf(tool), .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
 
-    private static string PathOf(string tool) => Path.Combine(AppContext.BaseDirectory, tool + ".dll");
+    public static string PathOf(string tool) => Path.Combine(AppContext.BaseDirectory, tool + ".dll");
 
     public static PcrlProcess Convert(params string[] arguments) => RunTool("pcrl-convert", arguments);
 
@@ -40,6 +40,14 @@ internal sealed record PcrlProcess(int ExitCode, string Output, string Error)
         var error = process.StandardError.ReadToEndAsync();
         Assert.True(process.WaitForExit(Patience), "the command did not end");
         return new PcrlProcess(process.ExitCode, output.Result, error.Result);
+    }
+
+    /// <summary>Whether a program of the system ends well.</summary>
+    public static bool Ends(string program, params string[] arguments)
+    {
+        using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardError = true })!;
+        process.WaitForExit();
+        return process.ExitCode == 0;
     }
 
     /// <summary>Exit code 1 and exactly one line on stderr, which contains <paramref name="parts"/>; nothing on stdout.</summary>

@@ -37,24 +37,56 @@ public sealed class ResumeTests : IDisposable
         var whole = PcrlProcess.RunTool("pcrl-train", Fit("whole"));
         Assert.True(whole.ExitCode == 0, whole.Error);
 
-        string checkpoint = Path.Combine(_folder, "killed", "stages", "fit.checkpoint.safetensors");
-        var random = new Random();
         for (int kill = 0; kill < Kills; kill++)
-        {
-            using var process = PcrlProcess.StartTool("pcrl-train", Fit("killed"));
-            var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
-            var before = File.GetLastWriteTimeUtc(checkpoint); // a date long past where there is none yet
-            while (!process.HasExited && File.GetLastWriteTimeUtc(checkpoint) == before)
-                await Task.Delay(5);
-            await Task.Delay(random.Next(150));
-            process.Kill(); // SIGKILL
-            await process.WaitForExitAsync();
-            Assert.True(process.ExitCode == 137, $"the fit ended before it could be killed: {await error}{await output}");
-            Assert.False(File.Exists(Path.Combine(_folder, "killed", "metrics.json")));
-        }
+            await Kill("killed");
         var resumed = PcrlProcess.RunTool("pcrl-train", Fit("killed"));
         Assert.True(resumed.ExitCode == 0, resumed.Error);
         foreach (string file in (string[])["model.safetensors", "adapter_model.safetensors"])
             Assert.Equal(File.ReadAllBytes(Path.Combine(_folder, "whole", file)), File.ReadAllBytes(Path.Combine(_folder, "killed", file)));
+    }
+
+    private string Checkpoint(string run) => Path.Combine(_folder, run, "stages", "fit.checkpoint.safetensors");
+
+    /// <summary>Lets a fit run until some time after its next checkpoint.</summary>
+    private async Task Kill(string run)
+    {
+        using var process = PcrlProcess.StartTool("pcrl-train", Fit(run));
+        var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
+        var before = File.GetLastWriteTimeUtc(Checkpoint(run)); // a date long past where there is none yet
+        while (!process.HasExited && File.GetLastWriteTimeUtc(Checkpoint(run)) == before)
+            await Task.Delay(5);
+        await Task.Delay(new Random().Next(150));
+        process.Kill(); // SIGKILL
+        await process.WaitForExitAsync();
+        Assert.True(process.ExitCode == 137, $"the fit ended before it could be killed: {await error}{await output}");
+        Assert.False(File.Exists(Path.Combine(_folder, run, "metrics.json")));
+    }
+
+    [SkippableFact]
+    public async Task A_full_disk_leaves_the_last_good_checkpoint()
+    {
+        await Kill("begun");
+        string disk = Path.Combine(_folder, "disk");
+        string[] files = [.. Directory.GetFiles(Path.Combine(_folder, "begun"), "*", SearchOption.AllDirectories).Where(file => !file.Contains(".tmp-", StringComparison.Ordinal))];
+        const int page = 4096;
+        long room = files.Sum(file => (new FileInfo(file).Length + page - 1) / page * page) + new FileInfo(Checkpoint("begun")).Length / 2;
+        Directory.CreateDirectory(disk);
+        Skip.IfNot(PcrlProcess.Ends("mount", "-t", "tmpfs", "-o", $"size={room}", "pcrl-test", disk), "NOT CHECKED: only root may mount a small disk");
+        try
+        {
+            Directory.CreateDirectory(Path.Combine(disk, "stages"));
+            foreach (string file in files)
+                File.Copy(file, Path.Combine(disk, Path.GetRelativePath(Path.Combine(_folder, "begun"), file)));
+            byte[] good = File.ReadAllBytes(Checkpoint("disk"));
+            var full = PcrlProcess.RunTool("pcrl-train", Fit("disk"));
+            Assert.Equal(1, full.ExitCode);
+            Assert.Matches("fit.checkpoint.safetensors: cannot be written.*space", full.Error.TrimEnd().Split('\n')[^1]); // before it stands the progress
+            Assert.Equal(good, File.ReadAllBytes(Checkpoint("disk")));
+            Assert.Equal(files.Length, Directory.GetFiles(disk, "*", SearchOption.AllDirectories).Length);
+        }
+        finally
+        {
+            Assert.True(PcrlProcess.Ends("umount", disk));
+        }
     }
 }

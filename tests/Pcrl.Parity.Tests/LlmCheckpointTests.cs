@@ -176,7 +176,7 @@ public sealed class LlmCheckpointTests : IDisposable
     }
 
     [Theory]
-    [InlineData("model-00002-of-00003.safetensors: cannot be read", "delete")]
+    [InlineData("model-00002-of-00003.safetensors: there is no such file", "delete")]
     [InlineData("does not hold it", "move")]
     [InlineData("and again in", "double")]
     [InlineData("not a file beside it", "outside")]

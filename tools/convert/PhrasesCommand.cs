@@ -22,7 +22,7 @@ internal static class PhrasesCommand
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                throw new InputException(source, $"cannot be read ({e.Message})", e);
+                throw InputException.Unreadable(source, e);
             }
             var opened = Bundle.Open(folder, cancellation);
             AtomicFile.Write(Path.Combine(folder, Bundle.PhrasesFile), target => target.Write(text));

@@ -44,7 +44,7 @@ internal static class ReportCommand
         };
         command.SetAction(async (arguments, cancellation) =>
         {
-            var studies = StudyFolder.List(arguments.GetValue(study)!);
+            var (studies, withoutImages) = StudyFolder.Look(arguments.GetValue(study)!);
             var options = new ReporterOptions
             {
                 Device = Enum.TryParse<DeviceKind>(arguments.GetValue(device), ignoreCase: true, out var vision) ? vision : DeviceKind.Auto,
@@ -73,6 +73,8 @@ internal static class ReportCommand
                 await WriteOneAsync(single, window, bundle, options, Sampling, asJson, path, cancellation);
                 return 0;
             }
+            if (withoutImages > 0)
+                await Console.Error.WriteLineAsync($"{arguments.GetValue(study)}: subfolders passed over for want of a readable image: {withoutImages}".ReplaceLineEndings(" "));
             return await WriteManyAsync(studies, window, bundle, options, Sampling, asJson, path, cancellation);
         });
         return command;

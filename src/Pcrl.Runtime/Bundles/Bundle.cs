@@ -51,7 +51,7 @@ public sealed class Bundle
     public static Bundle Open(string folder, CancellationToken cancellation = default)
     {
         if (!Directory.Exists(folder))
-            throw new InputException(folder, "no such bundle folder");
+            throw InputException.NoFolder(folder);
         var manifest = ReadManifest(Path.Combine(folder, ManifestFile));
         foreach (string name in (string[])[VisualFile, LanguageFile, PhrasesFile])
         {
@@ -73,7 +73,7 @@ public sealed class Bundle
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(PhrasesPath!, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(PhrasesPath!, e);
         }
     }
 
@@ -103,7 +103,7 @@ public sealed class Bundle
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
         catch (JsonException e)
         {
@@ -158,7 +158,7 @@ public sealed class Bundle
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
     }
 }

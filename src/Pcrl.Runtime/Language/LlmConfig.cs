@@ -39,8 +39,8 @@ public sealed record LlmConfig
     /// <summary>Whether the output layer is the token embedding itself.</summary>
     public bool TieWordEmbeddings { get; init; }
 
-    /// <summary>Dimensions of one head.</summary>
-    public int HeadSize => HiddenSize / NumAttentionHeads;
+    /// <summary>Dimensions of one head; 0 where there are none, which <see cref="Problem"/> refuses.</summary>
+    public int HeadSize => NumAttentionHeads == 0 ? 0 : HiddenSize / NumAttentionHeads;
 
     /// <summary>What contradicts itself in these dimensions, or null.</summary>
     public string? Problem()

@@ -1,34 +1,35 @@
 namespace Pcrl.Runtime.Studies;
 
-/// <summary>Tells a folder of studies from a study.</summary>
-public static class StudyFolder
+/// <summary>What lies at a path: a study, or a folder of studies.</summary>
+/// <param name="Studies">Paths of the studies, in natural order; the path itself where it is one study, readable or not.</param>
+/// <param name="WithoutImages">Subfolders of a folder of studies that hold no image that can be opened, and so are no studies.</param>
+public sealed record StudyFolder(IReadOnlyList<string> Studies, int WithoutImages)
 {
     /// <summary>
-    /// The studies at a path, in natural order. A folder is one of studies if it holds no slices itself, but several NIfTI volumes or subfolders of
+    /// Tells a folder of studies from a study. A folder is one of studies if it holds no slices itself, but several NIfTI volumes or subfolders of
     /// images; subfolders of nothing but DICOM files are the series of one study, unless their files name different studies. Everything else is one study,
     /// readable or not.
     /// </summary>
     /// <param name="path">A study, or a folder of studies.</param>
     /// <exception cref="InputException">The folder cannot be listed.</exception>
-    public static IReadOnlyList<string> List(string path)
+    public static StudyFolder Look(string path)
     {
         try
         {
             if (!Directory.Exists(path))
-                return [path];
-            var own = Kinds(path);
-            if (own.Any(f => f.Kind is StudyFileKind.Dicom or StudyFileKind.Picture))
-                return [path];
-            var folders = Directory.GetDirectories(path).Select(folder => (Path: folder, Kinds: Kinds(folder).Select(f => f.Kind).Where(k => k != StudyFileKind.Other).ToHashSet()))
-                .Where(folder => folder.Kinds.Count > 0).ToList();
-            string[] volumes = [.. own.Where(f => f.Kind == StudyFileKind.Nifti).Select(f => f.Path)];
-            bool areSeries = volumes.Length == 0 && folders.TrueForAll(folder => folder.Kinds.SetEquals([StudyFileKind.Dicom]))
-                && folders.Select(folder => StudyId(folder.Path)).Where(id => id != "").Distinct().Count() < 2;
-            if (volumes.Length + folders.Count < 2 || areSeries)
-                return [path];
-            string[] studies = [.. volumes, .. folders.Select(folder => folder.Path)];
+                return new StudyFolder([path], 0);
+            var own = Images(path);
+            if (own.Exists(file => file.Kind is StudyFileKind.Dicom or StudyFileKind.Picture))
+                return new StudyFolder([path], 0);
+            var folders = Directory.GetDirectories(path).Select(folder => (Path: folder, Images: Images(folder))).ToList();
+            int without = folders.RemoveAll(folder => folder.Images.Count == 0);
+            bool areSeries = own.Count == 0 && folders.TrueForAll(folder => folder.Images.TrueForAll(file => file.Kind == StudyFileKind.Dicom))
+                && folders.Select(folder => StudyId(folder.Images[0])).Where(id => id != "").Distinct().Count() < 2;
+            if (own.Count + folders.Count < 2 || areSeries)
+                return new StudyFolder([path], 0);
+            string[] studies = [.. own.Select(volume => volume.Path), .. folders.Select(folder => folder.Path)];
             Array.Sort(studies, NaturalOrder.Compare);
-            return studies;
+            return new StudyFolder(studies, without);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -36,12 +37,12 @@ public static class StudyFolder
         }
     }
 
-    /// <summary>The study that the first DICOM file of a folder names; empty where it names none or cannot be read, which reading the study will tell.</summary>
-    private static string StudyId(string folder)
+    /// <summary>The study that a DICOM file names; empty where it names none or cannot be read, which reading the study will tell.</summary>
+    private static string StudyId(StudyFile file)
     {
         try
         {
-            return DicomFile.Read(Kinds(folder).First(file => file.Kind == StudyFileKind.Dicom)).StudyId;
+            return DicomFile.Read(file).StudyId;
         }
         catch (InputException)
         {
@@ -49,6 +50,6 @@ public static class StudyFolder
         }
     }
 
-    private static List<StudyFile> Kinds(string folder) => [.. Directory.EnumerateFiles(folder, "*", new EnumerationOptions { IgnoreInaccessible = true })
-        .Select(file => StudyFile.Sniff(folder, file))];
+    private static List<StudyFile> Images(string folder) => [.. Directory.EnumerateFiles(folder, "*", new EnumerationOptions { IgnoreInaccessible = true })
+        .Select(file => StudyFile.Sniff(folder, file)).Where(file => file.Kind != StudyFileKind.Other)];
 }

@@ -21,11 +21,11 @@ public static class Checkpoint
             return ShardedSafetensors.Open(path);
         Span<byte> start = stackalloc byte[9];
         int read = ReadStart(path, start);
+        // A safetensors file begins with the length of a JSON object. It is asked for first: a length of 640 begins with the bytes of a pickle.
+        if (read == 9 && start[8] == '{' && BinaryPrimitives.ReadInt64LittleEndian(start) is > 0 and < 1L << 40)
+            return SafetensorsFile.Open(path);
         if (TorchFile.Recognises(start[..read]))
             return TorchFile.Open(path);
-        // A safetensors file begins with the length of a JSON object.
-        if (read == 9 && start[8] == '{' && BinaryPrimitives.ReadInt64LittleEndian(start) > 0)
-            return SafetensorsFile.Open(path);
         throw new InputException(path, "is neither a safetensors file nor a PyTorch checkpoint");
     }
 
@@ -38,7 +38,7 @@ public static class Checkpoint
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
     }
 

@@ -183,7 +183,7 @@ public sealed class RunFolder
     private static bool IsInModelFile(RunConfig config, string name) =>
         !IsAdapter(name) && (config.LanguageBase == BaseWeights.Float32 || !name.StartsWith(LanguagePrefix, StringComparison.Ordinal));
 
-    private static bool IsAdapter(string name) => name.Contains(".lora_");
+    internal static bool IsAdapter(string name) => name.Contains(".lora_");
 
     internal static void WriteText(string path, string text) =>
         AtomicFile.Write(path, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text + "\n")));

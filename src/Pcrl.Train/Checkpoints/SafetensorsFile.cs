@@ -77,7 +77,7 @@ public sealed unsafe class SafetensorsFile : ITensorSource
             view?.Dispose();
             mapping?.Dispose();
             if (e is IOException or UnauthorizedAccessException or ArgumentException)
-                throw new InputException(path, $"cannot be read ({e.Message})", e);
+                throw InputException.Unreadable(path, e);
             throw;
         }
     }

@@ -80,7 +80,7 @@ public sealed class ShardedSafetensors : ITensorSource
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
         return shardOf;
     }

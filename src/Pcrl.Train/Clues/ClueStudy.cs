@@ -77,7 +77,11 @@ public sealed partial record ClueDataset(IReadOnlyList<string> Ids, Func<int, in
         {
             entries = JsonSerializer.Deserialize<Entry[]>(File.ReadAllBytes(file), Form) ?? [];
         }
-        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw InputException.Unreadable(file, e);
+        }
+        catch (JsonException e)
         {
             throw new InputException(file, $"is not a usable data set ({e.Message})", e);
         }

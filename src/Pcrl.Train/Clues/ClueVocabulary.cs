@@ -80,7 +80,11 @@ public sealed record ClueVocabulary
         {
             return Check(path, JsonSerializer.Deserialize<ClueVocabulary>(File.ReadAllBytes(path), Form));
         }
-        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw InputException.Unreadable(path, e);
+        }
+        catch (JsonException e)
         {
             throw new InputException(path, $"is not a usable clue vocabulary ({e.Message})", e);
         }

@@ -113,7 +113,11 @@ public sealed record StudyClues
                 throw new FormatException("an entity refers to a mask that isn't there");
             return clues;
         }
-        catch (Exception e) when (e is JsonException or FormatException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw InputException.Unreadable(path, e);
+        }
+        catch (Exception e) when (e is JsonException or FormatException)
         {
             throw new InputException(path, $"is no usable file of clues ({e.Message})", e);
         }

@@ -44,7 +44,7 @@ public static class CtIch
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(csv, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(csv, e);
         }
         if (lines.Length == 0 || !lines[0].Trim().Split(',').SequenceEqual(Columns))
             throw new InputException(csv, $"the first line must be {string.Join(',', Columns)}");

@@ -92,7 +92,11 @@ internal static class Ctrg
         {
             entries = JsonSerializer.Deserialize<Entry[]>(File.ReadAllBytes(path), Form) ?? [];
         }
-        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw InputException.Unreadable(path, e);
+        }
+        catch (JsonException e)
         {
             throw new InputException(path, $"is not a manifest of slices ({e.Message.Split('\n')[0]})", e);
         }

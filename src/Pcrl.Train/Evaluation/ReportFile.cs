@@ -58,7 +58,7 @@ public static class ReportFile
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
     }
 

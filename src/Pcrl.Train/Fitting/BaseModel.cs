@@ -80,9 +80,13 @@ internal sealed record BaseModel(TrainedRun Run, TrunkHeads Heads, IReadOnlyList
             stages.Run("language", settings, "language.safetensors", path =>
             {
                 double loss = new LanguageStage(model, run.Prompt, tokenizer, texts, config.SliceCount).Run(config.LanguageFit, workers, config.Seed, progress, cancellation);
-                Weights.Save(path, Weights.Of(model.Language));
+                Weights.Save(path, LanguageBase(model));
                 return new JsonObject { ["loss"] = loss, ["tokens"] = tokenizer.Data.Count };
-            }, path => Load(path, model.Language));
+            }, path =>
+            {
+                using var file = Checkpoint.Open(path);
+                Weights.Load(file, LanguageBase(model));
+            });
         }
         return new BaseModel(run, heads, studies);
     }
@@ -115,6 +119,9 @@ internal sealed record BaseModel(TrainedRun Run, TrunkHeads Heads, IReadOnlyList
     private static IEnumerable<string> Texts(RunConfig config, List<TrainingStudy> studies) => studies
         .SelectMany(s => s.Findings.Concat(s.KeyPhrases.SelectMany(p => p.Split(' '))))
         .Concat(Enumerable.Repeat(config.Prompt.Tail, studies.Count));
+
+    /// <summary>What the language stage teaches: all but the adapters, which the fit begins anew and whose shape is the fit's affair.</summary>
+    private static IEnumerable<(string Name, Tensor Value)> LanguageBase(PcrlModel model) => Weights.Of(model.Language).Where(w => !RunFolder.IsAdapter(w.Name));
 
     /// <summary>Fills a part of a model from a file.</summary>
     public static void Load(string path, nn.Module module, string prefix = "")

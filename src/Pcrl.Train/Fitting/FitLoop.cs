@@ -80,7 +80,7 @@ internal sealed class FitLoop : IDisposable
             cancellation.ThrowIfCancellationRequested();
             Loss = Backward();
             if (!double.IsFinite(Loss))
-                throw new InvalidOperationException($"the loss of stage {_stage} is {Loss} at step {Step}");
+                throw new Runtime.InputException($"stage {_stage}", $"the loss is {Loss} at step {Step}: a lower learning rate may help");
             using (NewDisposeScope())
             {
                 LearningRate = _fit.LearningRate * Rate(Step);

@@ -1,3 +1,4 @@
+using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Data;
 using Pcrl.Train.Models;
 using Pcrl.Train.Text;
@@ -43,7 +44,7 @@ internal sealed class LanguageStage
         Random[] randoms = [.. models.Select((_, i) => new Random(seed + i))];
         try
         {
-            var replicas = models.Select(m => m.Language.named_parameters().Where(p => !p.name.Contains("lora_")).Select(p => p.parameter).ToArray()).ToArray();
+            var replicas = models.Select(m => m.Language.named_parameters().Where(p => !RunFolder.IsAdapter(p.name)).Select(p => p.parameter).ToArray()).ToArray();
             return FitLoop.Run("language", fit, workers, replicas, worker =>
             {
                 var (llama, random) = (models[worker].Language, randoms[worker]);

@@ -40,10 +40,10 @@ public sealed class MiniTraining
     private PhantomScore Run(string? ctIch, bool resume, JsonObject provenance)
     {
         _config.CheckFit();
+        List<RealScan> scans = ctIch is null ? [] : RealStudies.Load(ctIch, _config.Visual.ImageSize, _cancellation); // what is wrong with them is said before anything is written
         _folder.Create();
         using var workers = new Workers(_config.Threads);
         var stages = new StageStore(_folder, () => workers.Seed(_config.Seed));
-        List<RealScan> scans = ctIch is null ? [] : RealStudies.Load(ctIch, _config.Visual.ImageSize, _cancellation);
         using var start = BaseModel.Make(_config, stages, scans.Count > 0, workers, _progress, _cancellation);
         var split = StudySplit.Load(_config, start.Phantoms, _progress, _cancellation);
         if (scans.Count > 0)

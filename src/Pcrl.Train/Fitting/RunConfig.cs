@@ -69,6 +69,17 @@ public record FitConfig
 
     /// <summary>Largest norm of the whole gradient.</summary>
     public double ClipNorm { get; init; } = 1;
+
+    /// <summary>What is impossible about these numbers, or null.</summary>
+    /// <param name="key">What stands before it in the message.</param>
+    internal string? FitProblem(string key) =>
+        Steps < 1 || Batch < 1 || Accumulate < 1 ? $"{key}: steps, batch and accumulate must be at least 1"
+        : !(LearningRate is > 0 and <= 1000) ? $"{key}: learning_rate is {LearningRate}, not in 0..1000"
+        : !(WarmUp is >= 0 and <= 1) ? $"{key}: warm_up is {WarmUp}, not in 0..1"
+        : !(WeightDecay >= 0) ? $"{key}: weight_decay is {WeightDecay}, which is negative"
+        : !(ClipNorm > 0) ? $"{key}: clip_norm is {ClipNorm}, not more than 0"
+        : this is TrunkFitConfig { Augmentation: not (>= 0 and <= 10) } or TrunkFitConfig { ScanWeight: not (>= 0 and <= 1e6f) } ? $"{key}: augmentation or scan_weight is negative or too large"
+        : null;
 }
 
 /// <summary>The optimisation of the trunk.</summary>
@@ -199,26 +210,28 @@ public sealed record RunConfig
     /// <summary>What cannot go together, or null.</summary>
     private string? Problem()
     {
-        var llm = Language;
-        return Loss.Problem() is { } loss ? $"loss: {loss}"
+        return NumberProblem()
+            ?? TrunkFit.FitProblem("trunk_fit") ?? ScanFit.FitProblem("scan_fit") ?? LanguageFit.FitProblem("language_fit") ?? JointFit.FitProblem("joint_fit")
+            ?? (Name.Length == 0 || Name is "." or ".." || Name.Any(c => c == '/' || char.IsControl(c)) ? $"name is '{Name}', which cannot be a folder's name"
+            : Language.Problem() is { } language ? $"language: {language}"
+            : (Visual with { TokenWidth = Language.HiddenSize }).Problem() is { } visual ? $"visual.{visual}"
+            : Lora.Problem() is { } lora ? $"lora: {lora}"
+            : Loss.Problem() is { } loss ? $"loss: {loss}"
             : JointFit.Problem() is { } fit ? $"joint_fit: {fit}"
             : Data.Problem() is { } data ? $"data: {data}"
             : Threads is < 1 or > 256 ? $"threads is {Threads}, not in 1..256"
             : !(Phantoms.Difficulty is >= 0 and <= 1) ? $"phantoms.difficulty is {Phantoms.Difficulty}, not in 0..1"
             : Phantoms.ImageSize is < 32 or > 1024 ? $"phantoms.image_size is {Phantoms.ImageSize}, not in 32..1024"
             : Phantoms.Training < 1 || Phantoms.HeldOut < 1 || Phantoms.Wordings < 0 || Phantoms.Validation < 0 ? "phantoms: training and held_out must be at least 1, wordings and validation not negative"
-            : new[] { TrunkFit, LanguageFit, JointFit }.Any(f => f.Steps < 1 || f.Batch < 1 || f.Accumulate < 1) ? "steps, batch and accumulate of every fit must be at least 1"
             : new[] { TrunkFit, ScanFit }.Any(f => f is { Cells: true, Places: false }) ? "trunk_fit, scan_fit: cells teach places, so places cannot be false with them"
             : ScanFit.Splices < 0 || ScanFit.Painted < 0 ? "scan_fit: splices and painted cannot be negative"
-            : llm.HiddenSize % llm.NumAttentionHeads != 0 || llm.NumAttentionHeads % llm.NumKeyValueHeads != 0
-                ? "language: the heads must divide hidden_size, and the key-value heads the heads"
-            : Loss.Segmentation > 0 && Visual.Grid % 2 != 0 ? $"visual.grid is {Visual.Grid}: L_seg needs an even one"
             : Loss.Theme > 0 && JointFit.Batch < 2 * Threads ? $"joint_fit.batch is {JointFit.Batch}: L_CLt compares studies, so each of {Threads} threads needs two"
             : Loss is { TextEncoder: "bert", Entity: 0, Theme: 0 } ? "loss.text_encoder is bert, but neither entity nor theme is aligned"
             : Data is { Source: "phantoms", Clues: not null } && Phantoms.Wordings == 0 ? "data.clues are made of free wordings, but phantoms.wordings is 0"
             : JointFit.Patience > 0 && Data.Source == "phantoms" && Phantoms.Validation == 0 ? "joint_fit.patience needs phantoms.validation"
             : ContextLength <= Visual.TokenCount(SliceCount) ? $"context_length is {ContextLength}, no more than there are visual tokens"
-            : null;
+            : ContextLength > Language.MaxPositionEmbeddings ? $"context_length is {ContextLength}, the LLM has positions for {Language.MaxPositionEmbeddings}"
+            : null);
     }
 
     private static readonly JsonDocumentOptions Comments = new() { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true };
@@ -250,8 +263,22 @@ public sealed record RunConfig
             throw new InputException(path, $"is not a configuration ({FirstLine(e)})", e);
         }
         foreach (string assignment in overrides)
-            config = config.With(assignment);
+            config = config.NumberProblem() is null ? config.With(assignment) : config; // else it is refused below
         return config.Problem() is { } problem ? throw new InputException(path, problem) : config;
+    }
+
+    /// <summary>JSON knows numbers like 1e999 as infinite, and cannot write them again.</summary>
+    private string? NumberProblem()
+    {
+        try
+        {
+            ToJson();
+            return null;
+        }
+        catch (ArgumentException)
+        {
+            return "holds a number that is too large";
+        }
     }
 
     /// <summary>A file's keys over those of its base.</summary>
@@ -271,7 +298,7 @@ public sealed record RunConfig
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
         catch (Exception e) when (e is JsonException or ArgumentException) // the latter for a key that comes twice
         {

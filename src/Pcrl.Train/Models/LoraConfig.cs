@@ -14,4 +14,14 @@ public sealed record LoraConfig
 
     /// <summary>Last part of the names of the linear maps that get an adapter.</summary>
     public IReadOnlyList<string> TargetModules { get; init; } = ["q_proj", "v_proj"];
+
+    private static readonly string[] Modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+    /// <summary>What is impossible about it, or null.</summary>
+    internal string? Problem() =>
+        R is < 1 or > 4096 ? $"r is {R}, outside 1 to 4096"
+        : !(LoraAlpha >= 0) ? $"lora_alpha is {LoraAlpha}, which is negative"
+        : !(LoraDropout is >= 0 and < 1) ? $"lora_dropout is {LoraDropout}, not in 0..1"
+        : !TargetModules.All(Modules.Contains) ? $"target_modules must be among {string.Join(", ", Modules)}"
+        : null;
 }

@@ -20,7 +20,7 @@ public sealed partial record TokenizerData
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
         catch (FormatException e)
         {

@@ -74,7 +74,7 @@ public sealed partial record TokenizerData(IReadOnlyList<string> Tokens, IReadOn
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InputException(path, $"cannot be read ({e.Message})", e);
+            throw InputException.Unreadable(path, e);
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)
         {

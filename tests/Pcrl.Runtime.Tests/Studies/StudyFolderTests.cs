@@ -11,7 +11,7 @@ public sealed class StudyFolderTests : IDisposable
 
     public void Dispose() => _folder.Dispose();
 
-    private string[] List() => [.. StudyFolder.List(_folder.Path).Select(path => Path.GetRelativePath(_folder.Path, path))];
+    private string[] List() => [.. StudyFolder.Look(_folder.Path).Studies.Select(path => Path.GetRelativePath(_folder.Path, path))];
 
     [Fact]
     public void Volumes_and_folders_of_images_are_studies_in_natural_order()
@@ -23,6 +23,7 @@ public sealed class StudyFolderTests : IDisposable
         _folder.Write("p4/1.dcm", Dicom);
         _folder.Write("notes/1.txt", "no study"u8.ToArray());
         Assert.Equal(["p2.nii", "p3", "p4", "p10.nii.gz"], List());
+        Assert.Equal(1, StudyFolder.Look(_folder.Path).WithoutImages);
     }
 
     [Fact]
@@ -63,6 +64,6 @@ public sealed class StudyFolderTests : IDisposable
     {
         _folder.Write("head.nii", [1]);
         Assert.Equal(["."], List());
-        Assert.Equal([_folder.File("nothing")], StudyFolder.List(_folder.File("nothing")));
+        Assert.Equal([_folder.File("nothing")], StudyFolder.Look(_folder.File("nothing")).Studies);
     }
 }

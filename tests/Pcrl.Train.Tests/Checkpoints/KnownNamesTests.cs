@@ -10,6 +10,7 @@ using static TorchSharp.torch;
 namespace Pcrl.Train.Tests.Checkpoints;
 
 /// <summary>Published checkpoints go in under their own names, as torch.save wrote them. (The authors' file: ConverterTests; CLIP and MedCLIP: PrepareTests, ClipGoldens.)</summary>
+[Collection("torch")]
 public sealed class KnownNamesTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("pcrl-names-").FullName;

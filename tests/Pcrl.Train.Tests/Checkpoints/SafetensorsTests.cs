@@ -36,6 +36,18 @@ public sealed class SafetensorsTests : IDisposable
         Assert.Equal([path], Directory.GetFiles(_folder));
     }
 
+    /// <summary>0x80 and the protocol's number begin a pickle; they are the first bytes of these lengths too.</summary>
+    [Theory]
+    [InlineData(0x0280)]
+    [InlineData(0x0380)]
+    [InlineData(0x0480)]
+    public void A_header_whose_length_begins_like_a_pickle_is_a_header(int length)
+    {
+        string path = Write("""{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}""".PadRight(length), 4);
+        using var file = Checkpoint.Open(path);
+        Assert.Equal(["w"], file.Names);
+    }
+
     [Fact]
     public void A_wrong_number_of_values_leaves_no_file()
     {

@@ -14,6 +14,7 @@ using TorchSharp;
 namespace Pcrl.Train.Tests.Clues;
 
 /// <summary>The way of a study to its clues, with untrained models of a few weights: what is tested is the way, not the masks.</summary>
+[Collection("torch")]
 public sealed class PrepareTests : IDisposable
 {
     private const int Size = 32;

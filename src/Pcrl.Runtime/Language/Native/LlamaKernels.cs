@@ -10,22 +10,17 @@ namespace Pcrl.Runtime.Language.Native;
 /// for Q4_K weights that llama.cpp has laid out anew and for Q6_K weights; llama.cpp's threads call it where they would call their own kernel, so nothing is
 /// scheduled, copied or waited for. One row at a time is bound by memory and stays llama.cpp's.
 /// <para>
-/// The list is no public interface: the entry is made only for the pinned commit (<see cref="LlamaLayout"/>), and each weight's layout is known by the type of
+/// The list is no public interface: the entry is made only for the pinned commit and where all is found as expected (<see cref="LlamaInternals"/>), and each weight's layout is known by the type of
 /// the C++ object that llama.cpp has attached to it.
 /// </para>
 /// </summary>
-internal static unsafe partial class LlamaKernels
+internal static unsafe class LlamaKernels
 {
     /// <summary>Set to "off", it leaves all to llama.cpp.</summary>
     private const string Switch = "PCRL_OWN_KERNELS";
 
-    private const int EntryBytes = 64, EntryDevice = 6, EntryContext = 7; // ggml_backend_buffer_type: six functions, then these two
-
-    private static nint _repacked, _interleavedQ4K;
+    private static LlamaInternals _llama;
     private static nint* _product;
-    private static delegate* unmanaged[Cdecl]<nint, void> _waitForAll;
-    private static delegate* unmanaged[Cdecl]<nint, int, void> _setChunk;
-    private static delegate* unmanaged[Cdecl]<nint, int, int> _nextChunk;
     private static volatile bool _enabled;
 
     /// <summary>Why the kernels are not in use in this process, or null.</summary>
@@ -41,66 +36,37 @@ internal static unsafe partial class LlamaKernels
     /// <summary>Puts the entry into the list. To be called once, before any model is loaded.</summary>
     public static void Install()
     {
-        Problem = Environment.GetEnvironmentVariable(Switch) == "off" ? $"{Switch} is off"
-            : !OperatingSystem.IsLinux() ? "they know llama.cpp's library for Linux only"
-            : QuantisedRows.IsSupported ? LlamaLayout.CommitProblem(Marshal.PtrToStringUTF8((nint)LlamaNative.GgmlCommit())) ?? Register()
-            : "this processor has no AVX-512 VBMI";
+        Problem = Refusal(Environment.GetEnvironmentVariable(Switch), OperatingSystem.IsLinux(), QuantisedRows.IsSupported, Marshal.PtrToStringUTF8((nint)LlamaNative.GgmlCommit()))
+            ?? LlamaInternals.Find(out _llama);
+        if (Problem is null)
+            Register();
         Enabled = true;
     }
 
-    /// <summary>Returns what was not as expected, in which case nothing has been changed, or null.</summary>
-    private static string? Register()
-    {
-        nint backend = LlamaNative.BackendByName("CPU");
-        nint* location = stackalloc nint[4]; // of dladdr: file, base, symbol, its address
-        if (backend == 0 || Locate(backend, location) == 0)
-            return "llama.cpp's CPU backend is not to be found";
-        nint library = NativeLibrary.Load(Marshal.PtrToStringUTF8(location[0])!);
-        foreach (string name in (ReadOnlySpan<string>)[Barrier, SetChunk, NextChunk, InterleavedQ4K, RepackedEntry, RepackedType, Entries])
-        {
-            if (!NativeLibrary.TryGetExport(library, name, out _))
-                return $"llama.cpp's CPU backend does not export {name}";
-        }
-        nint Find(string name) => NativeLibrary.GetExport(library, name);
-        nint repacked = ((delegate* unmanaged[Cdecl]<nint>)Find(RepackedType))();
-        nint device = LlamaNative.Device(backend, 0);
-        if (((nint*)repacked)[EntryDevice] != device || *(nint*)((nint*)repacked)[EntryContext] != Find(RepackedEntry) + ObjectTable)
-            return "llama.cpp's buffer types have another layout";
-        // What models may lay their weights into is copied from the list when it is first asked for; this entry must not be there.
-        nint copy = LlamaNative.ProcAddress(backend, "ggml_backend_dev_get_extra_bufts");
-        if (copy == 0)
-            return "llama.cpp's CPU backend does not tell its buffer types";
-        ((delegate* unmanaged[Cdecl]<nint, nint*>)copy)(device);
-        nint* list = ((delegate* unmanaged[Cdecl]<nint*>)Find(Entries))(); // std::vector: start, end, end of its memory
-        var entries = new ReadOnlySpan<nint>((void*)list[0], (int)((list[1] - list[0]) / sizeof(nint)));
-        if (!entries.Contains(repacked))
-            return "llama.cpp does not lay weights out anew here";
+    /// <summary>Why a process is not to use the kernels, whatever llama.cpp looks like inside, or null.</summary>
+    /// <param name="wish">What <see cref="Switch"/> is set to.</param>
+    /// <param name="isLinux">The system is Linux.</param>
+    /// <param name="hasInstructions">The processor has what <see cref="QuantisedRows"/> needs.</param>
+    /// <param name="commit">What ggml says it was built from.</param>
+    internal static string? Refusal(string? wish, bool isLinux, bool hasInstructions, string? commit) =>
+        wish == "off" ? $"{Switch} is off"
+        : !isLinux ? "they know llama.cpp's library for Linux only"
+        : !hasInstructions ? "this processor has no AVX-512 VBMI"
+        : LlamaLayout.CommitProblem(commit);
 
-        (_repacked, _interleavedQ4K) = (repacked, Find(InterleavedQ4K) + ObjectTable);
-        _waitForAll = (delegate* unmanaged[Cdecl]<nint, void>)Find(Barrier);
-        _setChunk = (delegate* unmanaged[Cdecl]<nint, int, void>)Find(SetChunk);
-        _nextChunk = (delegate* unmanaged[Cdecl]<nint, int, int>)Find(NextChunk);
+    private static void Register()
+    {
         nint nothing = (nint)(delegate* unmanaged[Cdecl]<nint, void>)&Nothing;
         _product = Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, int, GgmlTensor*, nuint*, byte>)&WorkBytes,
             (nint)(delegate* unmanaged[Cdecl]<nint, GgmlWork*, GgmlTensor*, byte>)&Compute);
-        nint* entry = Copy([.. new ReadOnlySpan<nint>((void*)repacked, EntryBytes / sizeof(nint))]);
-        entry[EntryContext] = (nint)Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, nint, GgmlTensor*, byte>)&CanHold,
+        nint* entry = Copy(new ReadOnlySpan<nint>((void*)_llama.Repacked, LlamaInternals.EntryWords));
+        entry[LlamaInternals.EntryContext] = (nint)Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, nint, GgmlTensor*, byte>)&CanHold,
             (nint)(delegate* unmanaged[Cdecl]<nint, GgmlTensor*, nint*>)&KernelOf);
+        nint* list = _llama.Entries;
+        var entries = LlamaInternals.Items(list);
         nint* longer = Copy([(nint)entry, .. entries]); // from malloc, as the vector's own memory is, for the vector may free it
         (list[0], list[1], list[2]) = ((nint)longer, (nint)(longer + entries.Length + 1), (nint)(longer + entries.Length + 1));
-        return null;
     }
-
-    private const string Barrier = "ggml_barrier", SetChunk = "ggml_threadpool_chunk_set", NextChunk = "ggml_threadpool_chunk_add";
-    private const string InterleavedQ4K = "_ZTVN4ggml3cpu6repack13tensor_traitsI10block_q4_KLl8ELl8EL9ggml_type15EEE";
-    private const string RepackedEntry = "_ZTVN4ggml3cpu6repack17extra_buffer_typeE", RepackedType = "_Z35ggml_backend_cpu_repack_buffer_typev";
-    private const string Entries = "_Z39ggml_backend_cpu_get_extra_buffer_typesv";
-
-    /// <summary>Where the functions begin in a C++ class's table, to which its objects point.</summary>
-    private const int ObjectTable = 16;
-
-    [LibraryImport("libc", EntryPoint = "dladdr")]
-    private static partial int Locate(nint address, nint* location);
 
     /// <summary>A C++ object of a class without fields: two destructors, then its functions.</summary>
     private static nint* Object(params ReadOnlySpan<nint> functions) => Copy([(nint)Copy(functions)]);
@@ -124,17 +90,18 @@ internal static unsafe partial class LlamaKernels
     /// <summary><c>extra_buffer_type::get_tensor_traits</c>: the kernel that computes an operation, or null to leave it to llama.cpp.</summary>
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
     private static nint* KernelOf(nint self, GgmlTensor* operation) =>
-        operation->Operation == GgmlTensor.MatrixProduct && _enabled && IsOurs(operation, operation->First, operation->Second) ? _product : null;
+        operation->Operation == GgmlTensor.MatrixProduct && _enabled && IsOurs(_llama, operation, operation->First, operation->Second) ? _product : null;
 
-    private static bool IsOurs(GgmlTensor* result, GgmlTensor* weights, GgmlTensor* input)
+    /// <summary>Whether a product is of weights and rows that the kernels know.</summary>
+    internal static bool IsOurs(in LlamaInternals llama, GgmlTensor* result, GgmlTensor* weights, GgmlTensor* input)
     {
         if (weights->Type is not (GgmlTensor.Q4K or GgmlTensor.Q6K) || weights->Buffer == null || input->Count[1] < 2 || weights->Count[1] % Q4KProduct.Group != 0)
             return false;
         bool isPlain = input->Type == GgmlTensor.F32 && input->Stride[0] == sizeof(float) && result->Stride[0] == sizeof(float)
             && input->Count[2] == 1 && input->Count[3] == 1 && weights->Count[2] == 1 && weights->Count[3] == 1;
-        bool isLaidOutAnew = weights->Buffer->Type == _repacked;
+        bool isLaidOutAnew = weights->Buffer->Type == llama.Repacked;
         return isPlain && (weights->Type == GgmlTensor.Q4K
-            ? isLaidOutAnew && weights->Extra != null && *weights->Extra == _interleavedQ4K
+            ? isLaidOutAnew && weights->Extra != null && *weights->Extra == llama.InterleavedQ4K
             : !isLaidOutAnew && LlamaNative.IsHost(weights->Buffer->Type));
     }
 
@@ -159,12 +126,12 @@ internal static unsafe partial class LlamaKernels
             QuantisedRows.Quantise((float*)(input->Data + row * input->Stride[1]), blocks, tiles + offset, stride);
         }
         if (work->Thread == 0)
-            _setChunk(work->Pool, work->Threads);
-        _waitForAll(work->Pool);
+            _llama.SetChunk(work->Pool, work->Threads);
+        _llama.WaitForAll(work->Pool);
         // Weights of a chunk stay in the second-level cache while the tiles pass.
         const int chunksPerThread = 16, mostGroups = 32;
         int chunk = Math.Clamp(groups / (chunksPerThread * work->Threads), 1, mostGroups);
-        for (int part = work->Thread; part * chunk < groups; part = _nextChunk(work->Pool, 1))
+        for (int part = work->Thread; part * chunk < groups; part = _llama.NextChunk(work->Pool, 1))
         {
             for (int first = 0; first < rows; first += QuantisedRows.TileRows)
             {
