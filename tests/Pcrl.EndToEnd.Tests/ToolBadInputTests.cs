@@ -18,12 +18,30 @@ public sealed class ToolBadInputTests : IDisposable
     [InlineData("/nowhere: no such file or folder", "pcrl-bench", "study", "/nowhere")]
     [InlineData("/: is a folder, where a file is wanted", "pcrl-train", "fit", "/")]
     [InlineData("/: is a folder, where a file is wanted", "pcrl-convert", "phrases", "/", "bundle")]
+    [InlineData("'7' not recognized", "pcrl-convert", "llm", "/", "out.gguf", "--trained-on", "7")]
+    [InlineData("'-1' not recognized", "pcrl-convert", "llm", "/", "out.gguf", "--merge-onto", "-1")]
     [InlineData("/dev/null: is a file, where a folder is wanted", "pcrl-convert", "llm", "/dev/null", "out.gguf")]
     [InlineData("/dev/null: is a file, where a folder is wanted", "pcrl", "report", "/", "--bundle", "/dev/null")]
     [InlineData("/nowhere/config.json: there is no such file", "pcrl-train", "score", "/nowhere")]
     [InlineData("/nowhere: there is no such file", "pcrl-train", "prepare", "/nowhere")]
     [InlineData("phantoms:COUNT@SEED", "pcrl-train", "prepare", "phantoms:2000000000")]
     public void One_line_says_what_is_wrong(string problem, string tool, params string[] arguments) => PcrlProcess.RunTool(tool, arguments).AssertFailure(problem);
+
+    [Theory]
+    [InlineData("holds no findings", new byte[0])]
+    [InlineData("holds no findings", new byte[] { 10, 10 })]
+    [InlineData("is not UTF-8", new byte[] { 0xFF, 0xFE, 0xFD })]
+    public void Phrases_that_are_none_leave_the_bundle_as_it_was(string problem, byte[] text)
+    {
+        string bundle = Path.Combine(_folder, "bundle"), findings = Path.Combine(_folder, "findings.txt");
+        Directory.CreateDirectory(bundle);
+        foreach (string file in Directory.GetFiles(Repository.MiniBundle))
+            File.Copy(file, Path.Combine(bundle, Path.GetFileName(file)));
+        File.WriteAllBytes(findings, text);
+        PcrlProcess.Convert("phrases", findings, bundle).AssertOneLineError("findings.txt", problem);
+        foreach (string file in (string[])["pcrl.json", "phrases.txt"])
+            Assert.Equal(File.ReadAllBytes(Path.Combine(Repository.MiniBundle, file)), File.ReadAllBytes(Path.Combine(bundle, file)));
+    }
 
     [Fact]
     public void Scans_that_are_not_there_are_missed_before_anything_is_written()
