@@ -55,7 +55,7 @@ internal static class Json
         _ => throw new InputException(path, $"{key} is not a number"),
     };
 
-    /// <summary>Null where the key is missing or null.</summary>
+    /// <summary>Null where the key is missing or null, or the element is no object.</summary>
     public static JsonElement? Find(JsonElement element, string key) =>
-        element.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null ? value : null;
+        element.ValueKind == JsonValueKind.Object && element.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null ? value : null;
 }

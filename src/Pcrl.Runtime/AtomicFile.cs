@@ -42,11 +42,27 @@ public static class AtomicFile
         if (Directory.Exists(target) || Path.EndsInDirectorySeparator(target))
             throw new InputException(path, "cannot be written: it is a folder");
         bool isDevice = IsBelow(target, "/proc") || (IsBelow(target, "/dev") && !IsBelow(target, "/dev/shm"));
-        if (isDevice)
-            throw new InputException(path, "cannot be written: it is a device, not a file");
+        if (isDevice || !IsFileOrNothing(path, target))
+            throw new InputException(path, "cannot be written: it is a device or pipe, not a file");
         if (!Directory.Exists(Path.GetDirectoryName(target)))
             throw new InputException(path, "cannot be written: its folder does not exist");
         return target;
+    }
+
+    /// <summary>False for a pipe or socket, which has no length. Opened to read and write, a pipe does not wait for its other end.</summary>
+    private static bool IsFileOrNothing(string path, string target)
+    {
+        if (!File.Exists(target) || new FileInfo(target).Length > 0)
+            return true;
+        try
+        {
+            using var stream = new FileStream(target, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, 0);
+            return stream.CanSeek;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(path, $"cannot be written ({e.Message})", e);
+        }
     }
 
     private static bool IsBelow(string path, string folder) => path.StartsWith(folder + "/", StringComparison.Ordinal);

@@ -38,6 +38,7 @@ public sealed class DecodeBenchTests
     [Theory]
     [InlineData("--shape", "9b")]
     [InlineData("--texts", "0")]
+    [InlineData("--texts", "2000000000")]
     [InlineData("--max-tokens", "1")]
     [InlineData("--parallel", "1")]
     [InlineData("--parallel", "31")]

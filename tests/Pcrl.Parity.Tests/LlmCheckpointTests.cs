@@ -183,6 +183,7 @@ public sealed class LlmCheckpointTests : IDisposable
     [InlineData("twice", "index twice")]
     [InlineData("architecture 'mistral'", "mistral")]
     [InlineData("scales the rotary embedding by 'yarn'", "yarn")]
+    [InlineData("scales the rotary embedding by ''", "rope array")]
     [InlineData("the configuration asks for", "width")]
     public void Broken_folders_are_refused_by_name(string expected, string fault)
     {
@@ -197,6 +198,7 @@ public sealed class LlmCheckpointTests : IDisposable
             case "outside": Edit(index, "model-00002", "../model-00002"); break;
             case "index twice": Edit(index, "{\"weight_map\": {", "{\"weight_map\": {\"lm_head.weight\": \"model-00003-of-00003.safetensors\","); break;
             case "mistral": Edit(config, "\"llama\"", "\"mistral\""); break;
+            case "rope array": Edit(config, "\"rope_theta\"", "\"rope_scaling\": [], \"rope_theta\""); break;
             case "yarn": Edit(config, "\"rope_theta\"", "\"rope_scaling\": {\"type\": \"yarn\"}, \"rope_theta\""); break;
             case "width": Edit(config, "\"intermediate_size\": 512", "\"intermediate_size\": 1024"); break;
         }

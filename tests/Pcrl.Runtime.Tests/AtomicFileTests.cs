@@ -32,6 +32,18 @@ public class AtomicFileTests
     }
 
     [Fact]
+    public void APipeIsNeverReplaced()
+    {
+        using var folder = new TemporaryFolder();
+        string pipe = folder.File("pipe");
+        using (var made = System.Diagnostics.Process.Start("mkfifo", [pipe]))
+            made.WaitForExit();
+        Assert.Contains("pipe, not a file", Refusal(pipe));
+        folder.Write("empty", []);
+        AtomicFile.CheckTarget(folder.File("empty"));
+    }
+
+    [Fact]
     public void AFileOfAnInputIsNeverReplaced()
     {
         using var folder = new TemporaryFolder();

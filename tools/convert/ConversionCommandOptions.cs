@@ -18,12 +18,15 @@ internal static class ConversionCommandOptions
         Description = "Keep the result although this figure is beyond its limit; may be given several times",
     }.AcceptOnlyFromAmong([.. ParityFigures.Names]);
 
-    public static readonly Option<AdapterBase?> TrainedOn = new("--trained-on")
+    public static readonly Option<AdapterBase?> TrainedOn = new Option<AdapterBase?>("--trained-on")
     {
         Description = "The base that the adapter was trained on [default: what the configuration says, else Nf4]",
-    };
+    }.AcceptOnlyFromAmong(Enum.GetNames<AdapterBase>());
 
-    public static readonly Option<AdapterBase?> MergeOnto = new("--merge-onto") { Description = "The base that the adapter is added to [default: the one it was trained on]" };
+    public static readonly Option<AdapterBase?> MergeOnto = new Option<AdapterBase?>("--merge-onto")
+    {
+        Description = "The base that the adapter is added to [default: the one it was trained on]",
+    }.AcceptOnlyFromAmong(Enum.GetNames<AdapterBase>());
 
     public static ConversionOptions Read(ParseResult parsed) => new()
     {

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text;
 using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
 
@@ -15,18 +16,22 @@ internal static class PhrasesCommand
         command.SetAction((arguments, cancellation) =>
         {
             string source = arguments.GetValue(findings)!, folder = arguments.GetValue(bundle)!;
-            byte[] text;
+            string text;
             try
             {
-                text = File.ReadAllBytes(source);
+                text = new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(File.ReadAllBytes(source));
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
                 throw InputException.Unreadable(source, e);
             }
-            var opened = Bundle.Open(folder, cancellation);
-            AtomicFile.Write(Path.Combine(folder, Bundle.PhrasesFile), target => target.Write(text));
-            Bundle.WriteManifest(folder, opened.Manifest);
+            catch (ArgumentException e)
+            {
+                throw new InputException(source, "is not UTF-8", e);
+            }
+            if (string.IsNullOrWhiteSpace(text))
+                throw new InputException(source, "holds no findings");
+            Bundle.Open(folder, cancellation).ReplacePhrases(text);
             return Task.FromResult(0);
         });
         return command;

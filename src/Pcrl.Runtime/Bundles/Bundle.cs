@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 
 namespace Pcrl.Runtime.Bundles;
@@ -77,15 +78,26 @@ public sealed class Bundle
         }
     }
 
-    /// <summary>Writes the manifest for files that already lie in <paramref name="folder"/>, with their digests.</summary>
-    public static void WriteManifest(string folder, Manifest manifest)
+    /// <summary>Gives the bundle phrases, in place of those that it has. Whenever the process dies, what lies there is a bundle: for a moment, one without phrases.</summary>
+    /// <param name="text">Findings, one a line.</param>
+    /// <exception cref="InputException">A file cannot be written.</exception>
+    public void ReplacePhrases(string text)
     {
-        manifest = manifest with
-        {
-            Files = new[] { VisualFile, LanguageFile, PhrasesFile }.Where(name => File.Exists(Path.Combine(folder, name))).ToDictionary(name => name, name => Digest(Path.Combine(folder, name), default)),
-        };
-        AtomicFile.Write(Path.Combine(folder, ManifestFile), stream => JsonSerializer.Serialize(stream, manifest, ManifestJson.ForWriting().Manifest));
+        byte[] bytes = Encoding.UTF8.GetBytes(text);
+        var others = Manifest.Files.Where(file => file.Key != PhrasesFile).ToDictionary();
+        Save(Folder, Manifest with { Files = others });
+        AtomicFile.Write(Path.Combine(Folder, PhrasesFile), stream => stream.Write(bytes));
+        Save(Folder, Manifest with { Files = new Dictionary<string, FileDigest>(others) { [PhrasesFile] = new(bytes.Length, Convert.ToHexStringLower(SHA256.HashData(bytes))) } });
     }
+
+    private static void Save(string folder, Manifest manifest) =>
+        AtomicFile.Write(Path.Combine(folder, ManifestFile), stream => JsonSerializer.Serialize(stream, manifest, ManifestJson.ForWriting().Manifest));
+
+    /// <summary>Writes the manifest for files that already lie in <paramref name="folder"/>, with their digests.</summary>
+    public static void WriteManifest(string folder, Manifest manifest) => Save(folder, manifest with
+    {
+        Files = new[] { VisualFile, LanguageFile, PhrasesFile }.Where(name => File.Exists(Path.Combine(folder, name))).ToDictionary(name => name, name => Digest(Path.Combine(folder, name), default)),
+    });
 
     private static Manifest ReadManifest(string path)
     {

@@ -37,6 +37,8 @@ public sealed partial record ClueDataset(IReadOnlyList<string> Ids, Func<int, in
 {
     private const string PhantomPrefix = "phantoms:";
 
+    private const int MostPhantoms = 100_000;
+
     private sealed record Entry(string Id, string Study, string Findings);
 
     private static readonly JsonSerializerOptions Form = new()
@@ -55,8 +57,8 @@ public sealed partial record ClueDataset(IReadOnlyList<string> Ids, Func<int, in
         {
             string[] parts = source[PhantomPrefix.Length..].Split('@');
             ulong seed = 900_000_000;
-            if (!int.TryParse(parts[0], out int count) || count < 1 || parts.Length > 2 || (parts.Length == 2 && !ulong.TryParse(parts[1], out seed)))
-                throw new InputException(source, "is not of the form phantoms:COUNT@SEED");
+            if (!int.TryParse(parts[0], out int count) || count is < 1 or > MostPhantoms || parts.Length > 2 || (parts.Length == 2 && !ulong.TryParse(parts[1], out seed)))
+                throw new InputException(source, $"is not of the form phantoms:COUNT@SEED, with a count of 1 to {MostPhantoms}");
             return new ClueDataset([.. Enumerable.Range(0, count).Select(i => $"phantom-{seed + (ulong)i}")], (i, size, _) =>
             {
                 var phantom = PhantomGenerator.Create(seed + (ulong)i, phantoms);

@@ -185,7 +185,8 @@ public sealed partial record TokenizerData(IReadOnlyList<string> Tokens, IReadOn
 
     /// <summary>A merge stands as <c>"a b"</c> in older files and as <c>["a", "b"]</c> in newer ones.</summary>
     private static string Merge(JsonElement merge) =>
-        merge.ValueKind == JsonValueKind.Array ? $"{merge[0].GetString()} {merge[1].GetString()}" : merge.GetString()!;
+        merge.ValueKind != JsonValueKind.Array ? merge.GetString() ?? throw new FormatException()
+        : merge.GetArrayLength() == 2 ? $"{merge[0].GetString()} {merge[1].GetString()}" : throw new FormatException();
 
     private static string[] InIdOrder(string path, int first, (int Id, string Content)[] pairs)
     {

@@ -51,6 +51,21 @@ public sealed class BundleTests : IDisposable
         Assert.Contains(Bundle.PhrasesFile, Refusal());
     }
 
+    [Fact]
+    public void Phrases_are_replaced_and_a_failure_leaves_a_bundle()
+    {
+        Bundle.Open(_folder.Path).ReplacePhrases("脑室\n中线\n");
+        Assert.Equal(["脑室", "中线"], Bundle.Open(_folder.Path).ReadPhrases());
+        Bundle.Open(_folder.Path).ReplacePhrases("出血\n");
+        Assert.Equal(["出血"], Bundle.Open(_folder.Path).ReadPhrases());
+
+        var bundle = Bundle.Open(_folder.Path);
+        File.Delete(_folder.File(Bundle.PhrasesFile));
+        Directory.CreateDirectory(_folder.File(Bundle.PhrasesFile)); // where the new ones cannot go
+        Assert.Throws<InputException>(() => bundle.ReplacePhrases("脑室\n"));
+        Assert.Empty(Bundle.Open(_folder.Path).ReadPhrases());
+    }
+
     [Theory]
     [InlineData(Bundle.ManifestFile)]
     [InlineData(Bundle.VisualFile)]

@@ -56,6 +56,8 @@ public sealed class TokenizerDataTests : IDisposable
     [InlineData("""{"added_tokens":[],"model":{"type":"BPE","vocab":{"a":1},"merges":[]}}""")]
     [InlineData("""{"added_tokens":[],"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}""")]
     [InlineData("""{"added_tokens":[{"id":1,"content":"<|begin_of_text|>"},{"id":2,"content":"<|end_of_text|>"}],"model":{"type":"BPE","vocab":{"a":0},"merges":["a b"]}}""")]
+    [InlineData("""{"added_tokens":[{"id":1,"content":"<|begin_of_text|>"},{"id":2,"content":"<|end_of_text|>"}],"model":{"type":"BPE","vocab":{"a":0},"merges":[null]}}""")]
+    [InlineData("""{"added_tokens":[{"id":1,"content":"<|begin_of_text|>"},{"id":2,"content":"<|end_of_text|>"}],"model":{"type":"BPE","vocab":{"a":0},"merges":[["a"]]}}""")]
     public void Other_files_are_refused(string content)
     {
         File.WriteAllText(_path, WithSplit(content));
