@@ -80,8 +80,8 @@ public sealed class SamMaskDecoder : Module
     }
 
     /// <summary>
-    /// Enlarges fourfold. The checkpoints call its layers transposed convolutions; as their stride is their size, each is a linear map of every patch by itself,
-    /// and as such several times as fast to learn.
+    /// Enlarges fourfold. The checkpoints call its layers transposed convolutions; as their stride is their size, each is a linear map of every patch by itself;
+    /// the gradient of the convolution is slow, most of all in bfloat16.
     /// </summary>
     private sealed class Upscaling : Module<Tensor, Tensor>
     {

@@ -102,7 +102,7 @@ internal sealed class DecoderAttention : Module
         long batch = Math.Max(queries.shape[0], keys.shape[0]); // either may be one for all
         Tensor Heads(Tensor x) => x.view(x.shape[0], x.shape[1], _heads, -1).transpose(1, 2).expand(batch, -1, -1, -1);
         var (q, k, v) = (Heads(q_proj.forward(queries)), Heads(k_proj.forward(keys)), Heads(v_proj.forward(values))); // [N, heads, T, head]
-        // The fused form spares memory, but its gradient in bfloat16 takes four to nine times as long as the products written out.
+        // The fused form spares memory, but its gradient in bfloat16 takes three to nine times as long as the products written out.
         var attended = q.dtype == ScalarType.BFloat16
             ? functional.softmax((q / Math.Sqrt(q.shape[3])).matmul(k.transpose(2, 3)), -1).matmul(v)
             : functional.scaled_dot_product_attention(q, k, v);
