@@ -95,7 +95,7 @@ internal static unsafe class LlamaKernels
     /// <summary>Whether a product is of weights and rows that the kernels know.</summary>
     internal static bool IsOurs(in LlamaInternals llama, GgmlTensor* result, GgmlTensor* weights, GgmlTensor* input)
     {
-        if (weights->Type is not (GgmlTensor.Q4K or GgmlTensor.Q6K) || weights->Buffer == null || input->Count[1] < 2 || weights->Count[1] % Q4KProduct.Group != 0)
+        if (weights->Type is not (GgmlTensor.Q4K or GgmlTensor.Q6K) || weights->Buffer == null || weights->Count[1] % Q4KProduct.Group != 0)
             return false;
         bool isPlain = input->Type == GgmlTensor.F32 && input->Stride[0] == sizeof(float) && result->Stride[0] == sizeof(float)
             && input->Count[2] == 1 && input->Count[3] == 1 && weights->Count[2] == 1 && weights->Count[3] == 1;
