@@ -93,7 +93,7 @@ public sealed class RunFolder
         tokenizer.Save(TokenizerPath);
         var weights = Weights.Of(model).ToList();
         Weights.Save(ModelPath, weights.Where(w => IsInModelFile(config, w.Name)));
-        Weights.Save(AdapterPath, weights.Where(w => IsAdapter(w.Name)).Select(w => (NameInFile(w.Name), w.Value)));
+        Weights.Save(AdapterPath, weights.Where(w => LoraLinear.IsAdapter(w.Name)).Select(w => (NameInFile(w.Name), w.Value)));
         WriteText(AdapterConfigPath, new JsonObject
         {
             ["peft_type"] = "LORA",
@@ -157,7 +157,7 @@ public sealed class RunFolder
             using (var file = SafetensorsFile.Open(ModelPath))
                 Weights.Load(file, weights.Where(w => IsInModelFile(config, w.Name)));
             using (var file = SafetensorsFile.Open(AdapterPath))
-                Weights.Load(file, weights.Where(w => IsAdapter(w.Name)), NameInFile);
+                Weights.Load(file, weights.Where(w => LoraLinear.IsAdapter(w.Name)), NameInFile);
             if (config.LanguageBase != BaseWeights.Float32)
             {
                 using var brought = Checkpoint.Open(config.Pretrained.Language ?? throw new InputException(ConfigPath, "does not say where the LLM is (pretrained.language)"));
@@ -175,15 +175,13 @@ public sealed class RunFolder
 
     /// <summary>What the joint fit makes: branches, heads and adapters, with their BatchNorm statistics.</summary>
     internal static IEnumerable<(string Name, TorchSharp.torch.Tensor Value)> Fitted(PcrlModel model) => Weights.Of(model)
-        .Where(w => IsAdapter(w.Name) || w.Name.StartsWith("local_", StringComparison.Ordinal) || w.Name.StartsWith("global_", StringComparison.Ordinal));
+        .Where(w => LoraLinear.IsAdapter(w.Name) || w.Name.StartsWith("local_", StringComparison.Ordinal) || w.Name.StartsWith("global_", StringComparison.Ordinal));
 
     /// <summary>A weight's name in files: PEFT's for adapters, the model's own for the rest.</summary>
-    internal static string NameInFile(string name) => IsAdapter(name) ? AdapterPrefix + name[LanguagePrefix.Length..] : name;
+    internal static string NameInFile(string name) => LoraLinear.IsAdapter(name) ? AdapterPrefix + name[LanguagePrefix.Length..] : name;
 
     private static bool IsInModelFile(RunConfig config, string name) =>
-        !IsAdapter(name) && (config.LanguageBase == BaseWeights.Float32 || !name.StartsWith(LanguagePrefix, StringComparison.Ordinal));
-
-    internal static bool IsAdapter(string name) => name.Contains(".lora_");
+        !LoraLinear.IsAdapter(name) && (config.LanguageBase == BaseWeights.Float32 || !name.StartsWith(LanguagePrefix, StringComparison.Ordinal));
 
     internal static void WriteText(string path, string text) =>
         AtomicFile.Write(path, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text + "\n")));
