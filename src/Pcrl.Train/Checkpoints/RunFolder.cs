@@ -89,12 +89,12 @@ public sealed class RunFolder
     /// <exception cref="InputException">The folder cannot be written.</exception>
     public void Save(RunConfig config, TokenizerData tokenizer, PcrlModel model)
     {
-        WriteText(ConfigPath, config.ToJson());
+        AtomicFile.WriteText(ConfigPath, config.ToJson());
         tokenizer.Save(TokenizerPath);
         var weights = Weights.Of(model).ToList();
         Weights.Save(ModelPath, weights.Where(w => IsInModelFile(config, w.Name)));
         Weights.Save(AdapterPath, weights.Where(w => LoraLinear.IsAdapter(w.Name)).Select(w => (NameInFile(w.Name), w.Value)));
-        WriteText(AdapterConfigPath, new JsonObject
+        AtomicFile.WriteText(AdapterConfigPath, new JsonObject
         {
             ["peft_type"] = "LORA",
             ["task_type"] = "CAUSAL_LM",
@@ -111,18 +111,18 @@ public sealed class RunFolder
 
     /// <summary>Writes <c>phrases.txt</c>.</summary>
     /// <exception cref="InputException">The folder cannot be written.</exception>
-    public void SavePhrases(IEnumerable<string> findings) => WriteText(PhrasesPath, string.Join('\n', findings));
+    public void SavePhrases(IEnumerable<string> findings) => AtomicFile.WriteText(PhrasesPath, string.Join('\n', findings));
 
     /// <summary>Writes <c>metrics.json</c>.</summary>
     /// <exception cref="InputException">The folder cannot be written.</exception>
-    public void SaveMetrics(JsonObject metrics) => WriteText(MetricsPath, metrics.ToJsonString(Json));
+    public void SaveMetrics(JsonObject metrics) => AtomicFile.WriteText(MetricsPath, metrics.ToJsonString(Json));
 
     /// <summary>Writes curves and sample reports of a joint fit.</summary>
     /// <exception cref="InputException">The folder cannot be written.</exception>
     public void SaveHistory(FitHistory history)
     {
-        WriteText(At("curves.csv"), history.ToCsv());
-        WriteText(At("samples.txt"), history.ToSamples());
+        AtomicFile.WriteText(At("curves.csv"), history.ToCsv());
+        AtomicFile.WriteText(At("samples.txt"), history.ToSamples());
         FitCurves.Write(history, At("curves.png"));
     }
 
@@ -182,9 +182,6 @@ public sealed class RunFolder
 
     private static bool IsInModelFile(RunConfig config, string name) =>
         !LoraLinear.IsAdapter(name) && (config.LanguageBase == BaseWeights.Float32 || !name.StartsWith(LanguagePrefix, StringComparison.Ordinal));
-
-    internal static void WriteText(string path, string text) =>
-        AtomicFile.Write(path, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text + "\n")));
 }
 
 /// <summary>A model with everything around it.</summary>
