@@ -83,6 +83,6 @@ public sealed partial record ClueDataset(IReadOnlyList<string> Ids, Func<int, in
     /// <summary>Whether an id may become a file name.</summary>
     internal static bool IsSafeId(string id) => SafeId().IsMatch(id);
 
-    [GeneratedRegex(@"^[A-Za-z0-9_][A-Za-z0-9._-]{0,100}$")]
+    [GeneratedRegex(@"^[A-Za-z0-9_][A-Za-z0-9._-]{0,100}\z")]
     private static partial Regex SafeId();
 }
