@@ -25,7 +25,7 @@ public sealed record ClueStudy(string Id, int ImageSize, byte[] Slices, string F
     public static ClueStudy Prepare(string id, Study study, string findings, int imageSize)
     {
         float[] images = SliceImages.Prepare(study, SliceSelector.Select(study), imageSize, WindowChoice.Brain);
-        return new ClueStudy(id, imageSize, Array.ConvertAll(images, v => (byte)(255 * v + 0.5f)), findings);
+        return new ClueStudy(id, imageSize, TrainingStudy.ToBytes(images), findings);
     }
 }
 

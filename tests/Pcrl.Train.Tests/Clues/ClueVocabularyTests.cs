@@ -59,10 +59,4 @@ public sealed class ClueVocabularyTests : IDisposable
         File.WriteAllText(_file, lists.ToJsonString());
         Assert.Contains(ClueVocabulary.Default.Entities[0], Assert.Throws<InputException>(() => ClueVocabulary.Load(_file)).Message);
     }
-
-    [Theory]
-    [InlineData("a", true)]
-    [InlineData("a\n", false)]
-    [InlineData("../a", false)]
-    public void An_id_is_a_file_name(string id, bool isSafe) => Assert.Equal(isSafe, ClueDataset.IsSafeId(id));
 }
