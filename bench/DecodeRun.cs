@@ -96,7 +96,7 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
     }
 
     private List<BatchCost> Costs(LanguageModel of, int[] widths, CancellationToken cancellation) =>
-        LlamaLoop.BatchCosts(of, Math.Min(128, of.ContextLength / 2), widths, CostRounds, processorTime, cancellation);
+        LlamaLoop.BatchCosts(of, int.Parse(Environment.GetEnvironmentVariable("TEXTS") ?? "1"), Math.Min(128, of.ContextLength / 2), widths, CostRounds, processorTime, cancellation);
 
     /// <summary>
     /// For models whose texts would take too long: what their batches take, and what speculation would come to with the drafts that this run's LLM accepts.
