@@ -18,12 +18,13 @@ internal sealed record DecodeRow(string Way, double TokensPerSecond, double Acce
 /// <param name="TokensPerSecond">Tokens of all texts per second.</param>
 internal sealed record TogetherRow(string Way, double TextsPerMinute, double TokensPerSecond);
 
-/// <summary>What a batch behind a report costs.</summary>
-/// <param name="Rows">Its rows.</param>
+/// <summary>What a batch behind reports costs.</summary>
+/// <param name="Texts">Texts in it.</param>
+/// <param name="Rows">Rows of each of them.</param>
 /// <param name="Milliseconds">With our kernels, where the model has weights for them.</param>
 /// <param name="LlamacppMilliseconds">With llama.cpp's kernels.</param>
-/// <param name="TimesOne">Ours against llama.cpp's batch of one row.</param>
-internal sealed record BatchCost(int Rows, double Milliseconds, double LlamacppMilliseconds, double TimesOne);
+/// <param name="TimesOne">Ours against llama.cpp's batch of one row of each.</param>
+internal sealed record BatchCost(int Texts, int Rows, double Milliseconds, double LlamacppMilliseconds, double TimesOne);
 
 /// <summary>What a batch costs one model, and what it would make with the acceptance of another.</summary>
 /// <param name="Batch">The cost.</param>
@@ -60,9 +61,13 @@ internal sealed record DecodeResult(
                     text.AppendLine(CultureInfo.InvariantCulture, $"| {row.Way} | {row.TextsPerMinute:0.0} | {row.TokensPerSecond:0.0} |");
                 text.AppendLine(CultureInfo.InvariantCulture, $"\nMany at once: {ParallelVsOneByOne:0.00} times the texts per minute of one after another, {ParallelSpeedupVsLlamacpp:0.00} times the tokens of llama.cpp's loop with as many at once.");
             }
-            text.AppendLine("\n| rows of a batch | ms | llama.cpp's kernels, ms | times llama.cpp's one row |\n|---:|---:|---:|---:|");
-            foreach (var batch in Batches)
-                text.AppendLine(CultureInfo.InvariantCulture, $"| {batch.Rows} | {batch.Milliseconds:0.000} | {batch.LlamacppMilliseconds:0.000} | {batch.TimesOne:0.00} |");
+            foreach (var costs in Batches.GroupBy(batch => batch.Texts))
+            {
+                string rows = costs.Key == 1 ? "rows of a batch" : $"rows of each of {costs.Key} texts";
+                text.AppendLine(CultureInfo.InvariantCulture, $"\n| {rows} | ms | llama.cpp's kernels, ms | times llama.cpp's one row |\n|---:|---:|---:|---:|");
+                foreach (var batch in costs)
+                    text.AppendLine(CultureInfo.InvariantCulture, $"| {batch.Rows} | {batch.Milliseconds:0.000} | {batch.LlamacppMilliseconds:0.000} | {batch.TimesOne:0.00} |");
+            }
             return text.ToString();
         }
     }

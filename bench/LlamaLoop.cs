@@ -175,9 +175,9 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
         foreach (int width in widths)
         {
             rows.Clear();
-            for (int text = 0; text < texts; text += Environment.GetEnvironmentVariable("GAPS") == "1" ? 2 : 1)
+            for (int text = 0; text < texts; text++)
             {
-                for (int position = prompt; position < prompt + (Environment.GetEnvironmentVariable("UNEVEN") == "1" && text % 2 == 1 ? 1 : width); position++)
+                for (int position = prompt; position < prompt + width; position++)
                     Add(text, position, output: true);
             }
             var (ours, theirs) = (new List<double>(), new List<double>());
@@ -194,7 +194,7 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
                     LlamaNative.Forget(LlamaNative.Memory(context), text, prompt, -1);
             }
             LlamaKernels.Enabled = true;
-            costs.Add(new BatchCost(rows.Count, ours.Median(), theirs.Median(), costs.Count > 0 ? ours.Median() / costs[0].LlamacppMilliseconds : 1));
+            costs.Add(new BatchCost(texts, width, ours.Median(), theirs.Median(), costs.Count > 0 ? ours.Median() / costs[0].LlamacppMilliseconds : 1));
         }
         return costs;
     }
