@@ -102,7 +102,7 @@ internal static class RealStudies
         using var scope = NewDisposeScope();
         var slices = tensor(bytes).view(sources.Length, imageSize, imageSize).to(float32) / 255;
         var changed = SliceAugmentation.Apply(slices, [.. sources.Select(s => moves[s])], strength);
-        return TrainingStudy.ToBytes(changed.data<float>().ToArray());
+        return TrainingStudy.ToBytes(changed.cpu().data<float>().ToArray());
     }
 
     private static bool Bleeds(byte[] labels) => Enumerable.Range(0, SliceSelector.Count).Any(i => labels[i * SliceLabels.Count + AnyBlood] == 1);

@@ -22,6 +22,6 @@ internal static class NearestStudies
     private static float[] Vector(FeatureCache features, long study)
     {
         using var scope = NewDisposeScope();
-        return features.Take([study]).Pooled.flatten().contiguous().data<float>().ToArray();
+        return features.Take([study]).Pooled.flatten().contiguous().cpu().data<float>().ToArray();
     }
 }
