@@ -41,6 +41,8 @@ internal sealed unsafe record LlamaDevice(LanguageDevice Kind, IReadOnlyList<nin
         string path = Path.Combine(LlamaLibrary.Folder, Name(kind), $"libggml-{Name(kind)}.so");
         if (!File.Exists(path))
             return ([], $"this build has no {Name(kind)} backend of llama.cpp");
+        if (kind == LanguageDevice.Cuda && CudaCode.Problem(path) is { } problem)
+            return ([], $"{path}: {problem}");
         try
         {
             NativeLibrary.Load(path); // llama.cpp does not say which library is missing
