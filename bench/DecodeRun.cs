@@ -128,18 +128,27 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
     {
         int count = Math.Max(texts, 2 * parallel), same = 0;
         var rows = new List<TogetherRow>();
+        var batches = new List<(double Llamacpp, double Whole)>();
         void Add(string way, Func<int> write)
         {
             write();
+            batches.Clear();
             int tokens = 0;
             double seconds = Seconds(() => tokens = write());
-            rows.Add(new TogetherRow(way, 60 * count / seconds, tokens / seconds));
+            var row = new TogetherRow(way, 60 * count / seconds, tokens / seconds);
+            rows.Add(batches.Count == 0 ? row : row with
+            {
+                Batches = batches.Count, BatchMs = Quantiles(batches.Select(batch => batch.Whole)), LlamacppShare = batches.Sum(batch => batch.Llamacpp) / batches.Sum(batch => batch.Whole),
+            });
         }
         using (var loop = new LlamaLoop(model, Prompt, parallel))
             Add("llama.cpp loop", () => loop.Run([.. Enumerable.Range(0, count).Select(i => (Study(i), Sampling(i)))]));
         foreach (bool speculation in (bool[])[false, true])
         {
-            using var many = new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, Sequences = parallel, Speculation = speculation, MostDrafted = drafts[0] });
+            using var many = new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, Sequences = parallel, Speculation = speculation, MostDrafted = drafts[0] })
+            {
+                Stepped = (llamacpp, whole) => batches.Add((llamacpp.TotalMilliseconds, whole.TotalMilliseconds)),
+            };
             many.WaitUntilReady();
             Add(speculation ? "speculative" : "plain", () =>
             {

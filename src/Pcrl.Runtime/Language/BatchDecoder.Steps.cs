@@ -134,8 +134,11 @@ public sealed partial class BatchDecoder
             if (_batch.Count == 0)
                 return;
             _context.Decode(_rows.Batch);
+            LlamaNative.Synchronise(_context);
+            var decoded = clock.Elapsed;
             foreach (var part in _batch)
                 Read(part);
+            Stepped?.Invoke(decoded, clock.Elapsed);
             if (_batch.TrueForAll(part => part.Unread == 1))
                 _policy.Measured(_rows.Count, clock.Elapsed.TotalSeconds);
             if (_suspects.TryPeek(out var suspect) && suspect.Tokens.Count > 0)

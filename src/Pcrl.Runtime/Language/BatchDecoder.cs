@@ -128,6 +128,9 @@ public sealed partial class BatchDecoder : IDisposable
         }
     }
 
+    /// <summary>Told after each batch what it took llama.cpp, and what it took in all: to see where the time goes.</summary>
+    internal Action<TimeSpan, TimeSpan>? Stepped { get; init; }
+
     /// <summary>Waits until the phrases are learnt; texts before that are written without drafts.</summary>
     internal void WaitUntilReady() => _phrases?.Wait();
 

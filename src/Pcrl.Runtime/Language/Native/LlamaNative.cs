@@ -82,6 +82,10 @@ internal static unsafe partial class LlamaNative
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial int Decode(LlamaContextHandle context, LlamaBatch batch);
 
+    [LibraryImport(LlamaLibrary.Llama, EntryPoint = "llama_synchronize")]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial void Synchronise(LlamaContextHandle context);
+
     [LibraryImport(LlamaLibrary.Llama, EntryPoint = "llama_get_logits_ith")]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial float* Logits(LlamaContextHandle context, int index);
