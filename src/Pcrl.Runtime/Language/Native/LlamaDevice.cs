@@ -20,7 +20,7 @@ internal sealed unsafe record LlamaDevice(LanguageDevice Kind, IReadOnlyList<nin
         var problems = new List<string>();
         foreach (var kind in wish == LanguageDevice.Auto ? [LanguageDevice.Cuda, LanguageDevice.Vulkan] : (LanguageDevice[])[wish])
         {
-            var (cards, problem) = Backends.GetOrAdd(kind, Load);
+            var (cards, problem) = Backends.GetOrAdd(kind, static kind => LlamaThread.Run(() => Load(kind)));
             if (problem is null)
                 return new LlamaDevice(kind, cards, $"{Name(kind)} ({string.Join(", ", cards.Select(Describe))})");
             problems.Add(problem);
