@@ -12,6 +12,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 if [ "${1-}" = pack ]; then
     folder=$(realpath -m "${2-decode-run}")
+    if [ -n "$(ls -A "$folder" 2> /dev/null)" ]; then echo "$folder: is not empty" >&2; exit 1; fi
     dotnet publish "$here/Pcrl.Bench.csproj" -c Release -r linux-x64 --self-contained -p:LlamaBackend=cuda -p:LlamaCudaCard="${CARD-}" --nologo -v q -o "$folder"
     rm -rf "$folder"/libonnxruntime* "$folder"/onnxruntime.dll "$folder"/*.pdb "$folder"/*.xml
     cp -r "$here/../models/characters" "$folder/bundle"
@@ -28,7 +29,7 @@ shift $(($# > 0))
 mkdir -p "$output"
 libraries=$("${PYTHON-python3}" -c 'import glob, os, site, sys
 print(":".join(sorted({os.path.dirname(f) for p in sys.path + site.getsitepackages() for f in glob.glob(p + "/nvidia/*/lib/lib*.so.1[0-9]")})))' || true)
-export LD_LIBRARY_PATH=$libraries:${LD_LIBRARY_PATH-} TMPDIR=${TMPDIR-/dev/shm}
+export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} TMPDIR=${TMPDIR-/dev/shm}
 {
     date -u
     cat "$here/commit"

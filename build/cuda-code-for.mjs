@@ -4,9 +4,10 @@
 // A fat binary is a header (magic, version, 16, bytes that follow) and entries: a header (kind, version, its size, size of the
 // payload, size before padding, …, ISA, architecture, …, flags, …, size when unpacked) and a payload, here packed by zstd. Kind 1 is PTX.
 import { spawnSync } from "node:child_process";
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 
 const [source, arch, isa, target] = process.argv.slice(2);
+const temporary = `${target}.${process.pid}`;
 const magic = Buffer.from([0x50, 0xed, 0x55, 0xba, 1, 0, 16, 0]);
 const ptx = 1;
 const packed = 0x8000n;
@@ -19,14 +20,18 @@ function zstd(options, input) {
 }
 
 try {
+  if (!target || !/^\d+$/.test(arch) || !/^\d+\.\d+$/.test(isa)) throw new Error("four arguments are needed: LIBRARY ARCH MAJOR.MINOR TARGET");
   const [major, minor] = isa.split(".").map(Number);
   const library = readFileSync(source);
   let binaries = 0;
   for (let start = library.indexOf(magic); start >= 0; start = library.indexOf(magic, start)) {
     const first = start + 16;
     const end = first + Number(library.readBigUInt64LE(start + 8));
+    if (end > library.length) throw new Error(`the fat binary at ${start} is cut short`);
     let entry = null;
-    for (let at = first; at < end; at += library.readUInt32LE(at + 4) + Number(library.readBigUInt64LE(at + 8))) {
+    for (let at = first, next; at < end; at = next) {
+      next = at + library.readUInt32LE(at + 4) + Number(library.readBigUInt64LE(at + 8));
+      if (next < at + 64 || next > end) throw new Error(`the entry at ${at} has an impossible size`);
       if (library.readUInt16LE(at) === ptx && library.readUInt32LE(at + 28) === Number(arch)) entry = at;
     }
     if (entry === null) throw new Error(`a fat binary at ${start} has no PTX for ${arch}`);
@@ -36,6 +41,7 @@ try {
     const text = zstd(["-d"], payload);
     const label = text.indexOf(".version ");
     const line = text.indexOf("\n", label);
+    if (label < 0 || line - label < `.version ${isa}`.length) throw new Error(`the PTX at ${entry} has no version`);
     text.write(`.version ${major}.${minor}`.padEnd(line - label), label, "latin1");
     const body = zstd(["-12"], text);
     const size = Math.ceil(body.length / 8) * 8;
@@ -53,10 +59,11 @@ try {
     start = end;
   }
   if (binaries === 0) throw new Error("it has no fat binaries");
-  writeFileSync(`${target}.${process.pid}`, library);
-  renameSync(`${target}.${process.pid}`, target);
+  writeFileSync(temporary, library);
+  renameSync(temporary, target);
   console.log(`${binaries} fat binaries hold PTX for ${arch} alone, labelled ${isa}`);
 } catch (error) {
-  console.error(`error PCRL004: ${source}: ${error.message}`);
+  console.error(`error PCRL004: ${source ?? "cuda-code-for.mjs"}: ${error.message}`);
+  if (target) rmSync(temporary, { force: true });
   process.exitCode = 1;
 }

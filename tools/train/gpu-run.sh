@@ -11,6 +11,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 if [ "${1-}" = pack ]; then
     folder=$(realpath -m "${2-gpu-train}")
+    if [ -n "$(ls -A "$folder" 2> /dev/null)" ]; then echo "$folder: is not empty" >&2; exit 1; fi
     dotnet publish "$here/train.csproj" -c Release -r linux-x64 --self-contained --nologo -v q -o "$folder"
     (cd "$folder" && rm -rf native libtorch* libc10* libgomp* libshm* libaoti* libbackend_with_compiler* libjitbackend_test* libnnapi_backend* *.pdb *.xml)
     cp -r "$here/gpu-run.sh" "$here/../../configs" "$folder/"
@@ -19,8 +20,9 @@ if [ "${1-}" = pack ]; then
     exit
 fi
 
+[ -x "$here/pcrl-train" ] || { echo "$here/pcrl-train: is not there; 'gpu-run.sh pack' makes a folder with it" >&2; exit 1; }
 torch=$("${PYTHON-python3}" -c 'import os, torch; print(os.path.dirname(torch.__file__))')
 ln -sf "$torch"/lib/*.so* "$here/"
 libraries=$(find "$torch/../nvidia" -name '*.so*' -printf '%h\n' 2> /dev/null | sort -u | paste -sd:)
-export LD_LIBRARY_PATH=$torch/lib:$libraries:${LD_LIBRARY_PATH-}
+export LD_LIBRARY_PATH=$torch/lib:$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 exec "$here/pcrl-train" "$@"

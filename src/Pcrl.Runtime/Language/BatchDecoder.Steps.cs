@@ -235,6 +235,8 @@ public sealed partial class BatchDecoder
             }
             writing++;
         }
+        if (writing > 0) // as far as there is room for all
+            CollectionsMarshal.SetCount(_gains, Math.Min(_gains.Count, _rows.Capacity / writing - 1));
         return _options.WholeDrafts ? _gains.Count : _policy.Worth(CollectionsMarshal.AsSpan(_gains), writing);
     }
 

@@ -11,7 +11,7 @@ public sealed record DecodingOptions
     /// <summary>Texts written at the same time, 1 to <see cref="BatchDecoder.MostSequences"/>; more wait for their turn.</summary>
     public int Sequences { get; init; } = 1;
 
-    /// <summary>Drafts the next tokens and checks them in one batch. It changes how long a text takes, not the text.</summary>
+    /// <summary>Drafts the next tokens and checks them in one batch. It changes how long a text takes and, but for the rounding of a device's kernels, not the text.</summary>
     public bool Speculation { get; init; } = true;
 
     /// <summary>Findings from which the drafts are made; without any a text can only repeat itself.</summary>

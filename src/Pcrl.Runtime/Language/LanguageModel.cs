@@ -236,10 +236,13 @@ public sealed unsafe class LanguageModel : IDisposable
         fixed (sbyte* wanted = outputs)
         {
             batch.Outputs = wanted;
-            LlamaThread.Run(() => context.Decode(batch));
+            LlamaThread.Run(() =>
+            {
+                context.Decode(batch);
+                for (int i = 0; i < batch.Count; i++)
+                    context.Logits(i, Config.VocabSize).CopyTo(logits.AsSpan(i * Config.VocabSize));
+            });
         }
-        for (int i = 0; i < batch.Count; i++)
-            context.Logits(i, Config.VocabSize).CopyTo(logits.AsSpan(i * Config.VocabSize));
         return logits;
     }
 

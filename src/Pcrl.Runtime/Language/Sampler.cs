@@ -40,7 +40,7 @@ public readonly record struct Candidate(int Token, double Weight);
 /// <para>
 /// The draw is a race: each token runs for a time Exponential(1) / probability and the first one in is drawn, which has exactly the
 /// probabilities (the Gumbel-max trick, written with exponentials). The noise of a token depends on seed, place in the text and token alone.
-/// So a text is the same alone or among others, with or without speculation; and a drafter that runs the same race with its guess of the
+/// So a text is the same alone or among others, with or without speculation, as far as the device's kernels give the same logits; and a drafter that runs the same race with its guess of the
 /// probabilities mostly picks the same token, the more often the better the guess.
 /// </para>
 /// </summary>

@@ -57,15 +57,18 @@ internal static unsafe class CudaCode
         if (pieces.Count == 0 || pieces.Any(Runs))
             return null;
         string card = $"compute capability {capability / 10}.{capability % 10}";
-        int[] texts = [.. pieces.Where(piece => piece.IsText && piece.Capability <= capability).Select(piece => piece.Isa)];
-        return texts.Length == 0
-            ? $"it has no code for {card}"
-            : $"its code for {card} is PTX {texts.Min() / 10}.{texts.Min() % 10}, which a driver of CUDA {major}.{minor} cannot compile; build with -p:LlamaCudaCard={capability}";
+        CudaPiece[] texts = [.. pieces.Where(piece => piece.IsText && piece.Capability <= capability)];
+        if (texts.Length == 0)
+            return $"it has no code for {card}";
+        var nearest = texts.MaxBy(piece => piece.Capability);
+        return $"its code for {card} is PTX {nearest.Isa / 10}.{nearest.Isa % 10}, which a driver of CUDA {major}.{minor} cannot compile; build with -p:LlamaCudaCard={nearest.Capability}";
     }
 
     /// <summary>The pieces of the first fat binary of a library; its others have the like. None where there is none.</summary>
     internal static List<CudaPiece> Read(string library)
     {
+        if (new FileInfo(library).Length == 0)
+            return []; // cannot be mapped
         using var file = MemoryMappedFile.CreateFromFile(library, FileMode.Open, null, 0, MemoryMappedFileAccess.Read);
         using var view = file.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
         byte* start = null;

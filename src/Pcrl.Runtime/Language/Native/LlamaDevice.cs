@@ -41,13 +41,13 @@ internal sealed unsafe record LlamaDevice(LanguageDevice Kind, IReadOnlyList<nin
         string path = Path.Combine(LlamaLibrary.Folder, Name(kind), $"libggml-{Name(kind)}.so");
         if (!File.Exists(path))
             return ([], $"this build has no {Name(kind)} backend of llama.cpp");
-        if (kind == LanguageDevice.Cuda && CudaCode.Problem(path) is { } problem)
-            return ([], $"{path}: {problem}");
         try
         {
+            if (kind == LanguageDevice.Cuda && CudaCode.Problem(path) is { } problem)
+                return ([], $"{path}: {problem}");
             NativeLibrary.Load(path); // llama.cpp does not say which library is missing
         }
-        catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
+        catch (Exception e) when (e is DllNotFoundException or BadImageFormatException or IOException or UnauthorizedAccessException)
         {
             // The runtime's message gives advice first; what the linker said stands last.
             return ([], e.Message.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)[^1]);
