@@ -1,5 +1,5 @@
 using Pcrl.Convert;
-using Pcrl.Kernels.Quantised;
+using Pcrl.Kernels.Llm;
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Language.Native;
 
