@@ -5,8 +5,8 @@ using System.Runtime.Intrinsics.X86;
 namespace Pcrl.Kernels.Llm;
 
 /// <summary>
-/// Products of matrix rows in float32 or half precision (weights; cached keys and values) with rows of activations, in float32. Sixteen sums run along a row and are added at its
-/// end: the order, and so each result's bits, depends on nothing but the length.
+/// Products of matrix rows with rows of activations, both float32. Sixteen sums run along a row and are added at its end: the order, and so each result's bits, depends on
+/// nothing but the length.
 /// </summary>
 internal static unsafe class FloatProduct
 {
@@ -16,87 +16,57 @@ internal static unsafe class FloatProduct
     /// <summary>The length of rows is a multiple of this.</summary>
     public const int Step = 16;
 
-    /// <summary>What a matrix is made of.</summary>
-    public interface IElement
-    {
-        /// <summary>Bytes of an element.</summary>
-        static abstract int Bytes { get; }
-
-        /// <summary>Sixteen elements.</summary>
-        static abstract Vector512<float> Load(byte* from);
-    }
-
-    /// <summary>float32.</summary>
-    public readonly struct Single : IElement
-    {
-        public static int Bytes => sizeof(float);
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static Vector512<float> Load(byte* from) => Vector512.Load((float*)from);
-    }
-
-    /// <summary>Half precision.</summary>
-    public readonly struct Half : IElement
-    {
-        public static int Bytes => sizeof(ushort);
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static Vector512<float> Load(byte* from) => HalfPrecision.ToSingle(Vector256.Load((ushort*)from));
-    }
-
     /// <summary>The products of matrix rows with two rows of activations, which may be the same.</summary>
     /// <param name="matrix">The first matrix row.</param>
-    /// <param name="stride">Bytes from one matrix row to the next.</param>
+    /// <param name="stride">Floats from one matrix row to the next.</param>
     /// <param name="count">Matrix rows, at least <see cref="Group"/>.</param>
     /// <param name="length">Elements of a row, a multiple of <see cref="Step"/>.</param>
     /// <param name="first">[length]</param>
     /// <param name="second">[length]</param>
     /// <param name="firstResult">[count]</param>
     /// <param name="secondResult">[count]</param>
-    public static void Multiply<T>(byte* matrix, nint stride, int count, int length, float* first, float* second, float* firstResult, float* secondResult)
-        where T : struct, IElement
+    public static void Multiply(float* matrix, nint stride, int count, int length, float* first, float* second, float* firstResult, float* secondResult)
     {
         for (int at = 0; at < count; at += Group)
         {
             // What is left over at the end is made up to a group by rows that were done already.
             at = Math.Min(at, count - Group);
-            MultiplyGroup<T>(matrix + at * stride, stride, length, first, second, firstResult + at, secondResult + at);
+            MultiplyGroup(matrix + at * stride, stride, length, first, second, firstResult + at, secondResult + at);
         }
     }
 
     [SkipLocalsInit, MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void MultiplyGroup<T>(byte* matrix, nint stride, int length, float* first, float* second, float* firstResult, float* secondResult)
-        where T : struct, IElement
+    private static void MultiplyGroup(float* matrix, nint stride, int length, float* first, float* second, float* firstResult, float* secondResult)
     {
-        byte* m0 = matrix, m4 = matrix + 4 * stride;
+        float* m0 = matrix, m4 = matrix + 4 * stride;
         nint three = 3 * stride;
         Vector512<float> a0 = default, a1 = default, a2 = default, a3 = default, a4 = default, a5 = default, a6 = default, a7 = default;
         Vector512<float> b0 = default, b1 = default, b2 = default, b3 = default, b4 = default, b5 = default, b6 = default, b7 = default;
-        for (int at = 0; at < length; at += Step, m0 += Step * T.Bytes, m4 += Step * T.Bytes)
+        for (int at = 0; at < length; at += Step, m0 += Step, m4 += Step)
         {
             var (x, y) = (Vector512.Load(first + at), Vector512.Load(second + at));
-            var m = T.Load(m0);
+            var m = Vector512.Load(m0);
             a0 = Vector512.FusedMultiplyAdd(m, x, a0);
             b0 = Vector512.FusedMultiplyAdd(m, y, b0);
-            m = T.Load(m0 + stride);
+            m = Vector512.Load(m0 + stride);
             a1 = Vector512.FusedMultiplyAdd(m, x, a1);
             b1 = Vector512.FusedMultiplyAdd(m, y, b1);
-            m = T.Load(m0 + 2 * stride);
+            m = Vector512.Load(m0 + 2 * stride);
             a2 = Vector512.FusedMultiplyAdd(m, x, a2);
             b2 = Vector512.FusedMultiplyAdd(m, y, b2);
-            m = T.Load(m0 + three);
+            m = Vector512.Load(m0 + three);
             a3 = Vector512.FusedMultiplyAdd(m, x, a3);
             b3 = Vector512.FusedMultiplyAdd(m, y, b3);
-            m = T.Load(m4);
+            m = Vector512.Load(m4);
             a4 = Vector512.FusedMultiplyAdd(m, x, a4);
             b4 = Vector512.FusedMultiplyAdd(m, y, b4);
-            m = T.Load(m4 + stride);
+            m = Vector512.Load(m4 + stride);
             a5 = Vector512.FusedMultiplyAdd(m, x, a5);
             b5 = Vector512.FusedMultiplyAdd(m, y, b5);
-            m = T.Load(m4 + 2 * stride);
+            m = Vector512.Load(m4 + 2 * stride);
             a6 = Vector512.FusedMultiplyAdd(m, x, a6);
             b6 = Vector512.FusedMultiplyAdd(m, y, b6);
-            m = T.Load(m4 + three);
+            m = Vector512.Load(m4 + three);
             a7 = Vector512.FusedMultiplyAdd(m, x, a7);
             b7 = Vector512.FusedMultiplyAdd(m, y, b7);
         }

@@ -8,11 +8,10 @@ namespace Pcrl.Runtime.Language.Native;
 /// </summary>
 internal static unsafe class LlamaFloatProduct
 {
-    /// <summary>Longer stretches of a text are prompts: they have no draft, and llama.cpp's attention is faster for them.</summary>
-    private const int MostRows = 16;
+    /// <summary>Floats of a matrix that stay in the first-level cache while rows of activations pass.</summary>
+    private const int ChunkFloats = 4096;
 
-    /// <summary>Bytes of matrix rows that stay in the first-level cache while rows of activations pass.</summary>
-    private const int ChunkBytes = 16384;
+    private const int Alignment = 64;
 
     /// <summary>Whether a product is of float32 weights, [inputs, outputs], with rows.</summary>
     public static bool IsOfWeights(GgmlTensor* weights, GgmlTensor* input) =>
@@ -21,12 +20,12 @@ internal static unsafe class LlamaFloatProduct
         && weights->Buffer != null && LlamaNative.IsHost(weights->Buffer->Type);
 
     /// <summary>
-    /// Whether a product is of the cache (the first operand is a view then, not weights) with a few rows of a model whose weights <see cref="LlamaKernels"/> multiplies.
+    /// Whether a product is of the cache (the first operand is a view then, not weights) with rows of a model whose weights <see cref="LlamaKernels"/> multiplies.
     /// In other models the weights' products depend on the number of rows anyway.
     /// </summary>
     public static bool IsOfCache(GgmlTensor* cache, GgmlTensor* input) =>
         cache->Type == GgmlTensor.F16 && cache->Operation != GgmlTensor.None && cache->Stride[0] == sizeof(ushort) && Fits(cache)
-        && input->Count[1] <= MostRows && input->Count[2] % cache->Count[2] == 0 && input->Count[3] == cache->Count[3]
+        && input->Count[2] % cache->Count[2] == 0 && input->Count[3] == cache->Count[3]
         && WeightsBehind(input) is GgmlTensor.Q4K or GgmlTensor.Q6K or GgmlTensor.F32;
 
     private static bool Fits(GgmlTensor* matrix) => matrix->Count[0] % FloatProduct.Step == 0 && matrix->Count[1] >= FloatProduct.Group;
@@ -39,35 +38,42 @@ internal static unsafe class LlamaFloatProduct
         return tensor == null ? -1 : tensor->First->Type;
     }
 
+    /// <summary>Matrix rows that a thread takes at a time.</summary>
+    private static int Chunk(GgmlTensor* matrix) => Math.Max(FloatProduct.Group, (int)(ChunkFloats / matrix->Count[0]) / FloatProduct.Group * FloatProduct.Group);
+
+    /// <summary>Room in which each thread has a chunk of the cache in float32.</summary>
+    public static nuint WorkBytes(GgmlTensor* operation, int threads) =>
+        operation->First->Type == GgmlTensor.F32 ? 0 : (nuint)(threads * Chunk(operation->First) * operation->First->Count[0]) * sizeof(float) + Alignment;
+
     /// <summary>A thread's share.</summary>
     /// <param name="work">Which share.</param>
     /// <param name="operation">The result, [texts, heads, rows, matrix rows], of a matrix, [texts, heads or fewer, matrix rows, length], and the input, [texts, heads, rows, length].</param>
     public static void Compute(GgmlWork* work, GgmlTensor* operation)
     {
-        if (operation->First->Type == GgmlTensor.F32)
-            Compute<FloatProduct.Single>(work, operation);
-        else
-            Compute<FloatProduct.Half>(work, operation);
-    }
-
-    private static void Compute<T>(GgmlWork* work, GgmlTensor* operation)
-        where T : struct, FloatProduct.IElement
-    {
         GgmlTensor* matrix = operation->First, input = operation->Second;
         int length = (int)matrix->Count[0], places = (int)matrix->Count[1], rows = (int)input->Count[1];
         int shared = (int)(input->Count[2] / matrix->Count[2]); // so many heads of queries have one of keys and values in common
-        int chunk = Math.Max(FloatProduct.Group, ChunkBytes / (length * T.Bytes) / FloatProduct.Group * FloatProduct.Group);
-        int chunks = (places + chunk - 1) / chunk;
+        int chunk = Chunk(matrix), chunks = (places + chunk - 1) / chunk;
+        float* converted = (float*)(((nuint)work->Memory + Alignment - 1) / Alignment * Alignment) + (long)work->Thread * chunk * length;
         for (long part = work->Thread; part < chunks * matrix->Count[2] * matrix->Count[3]; part += work->Threads)
         {
             int place = (int)Math.Min(part % chunks * chunk, places - FloatProduct.Group); // the last chunk may be short of a group
+            int count = Math.Min(chunk, places - place);
             long head = part / chunks % matrix->Count[2], text = part / chunks / matrix->Count[2];
-            byte* from = matrix->Data + text * matrix->Stride[3] + head * matrix->Stride[2] + place * matrix->Stride[1];
+            byte* stored = matrix->Data + text * matrix->Stride[3] + head * matrix->Stride[2] + place * matrix->Stride[1];
+            float* chunkRows = (float*)stored;
+            nint stride = (nint)matrix->Stride[1] / sizeof(float);
+            if (matrix->Type == GgmlTensor.F16)
+            {
+                for (int row = 0; row < count; row++)
+                    HalfPrecision.ToSingle((ushort*)(stored + row * matrix->Stride[1]), length, converted + row * length);
+                chunkRows = converted;
+                stride = length;
+            }
             for (int row = 0; row < shared * rows; row += 2)
             {
                 int next = Math.Min(row + 1, shared * rows - 1);
-                FloatProduct.Multiply<T>(
-                    from, (nint)matrix->Stride[1], Math.Min(chunk, places - place), length, Row(input, row), Row(input, next), Row(operation, row) + place, Row(operation, next) + place);
+                FloatProduct.Multiply(chunkRows, stride, count, length, Row(input, row), Row(input, next), Row(operation, row) + place, Row(operation, next) + place);
             }
 
             float* Row(GgmlTensor* tensor, int row) =>

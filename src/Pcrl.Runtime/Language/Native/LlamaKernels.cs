@@ -63,7 +63,7 @@ internal static unsafe class LlamaKernels
         nint nothing = (nint)(delegate* unmanaged[Cdecl]<nint, void>)&Nothing;
         _quantisedProduct = Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, int, GgmlTensor*, nuint*, byte>)&WorkBytes,
             (nint)(delegate* unmanaged[Cdecl]<nint, GgmlWork*, GgmlTensor*, byte>)&Compute);
-        _floatProduct = Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, int, GgmlTensor*, nuint*, byte>)&NoBytes,
+        _floatProduct = Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, int, GgmlTensor*, nuint*, byte>)&FloatWorkBytes,
             (nint)(delegate* unmanaged[Cdecl]<nint, GgmlWork*, GgmlTensor*, byte>)&ComputeFloats);
         nint* entry = Copy(new ReadOnlySpan<nint>((void*)_llama.Repacked, LlamaInternals.EntryWords));
         entry[LlamaInternals.EntryContext] = (nint)Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, nint, GgmlTensor*, byte>)&CanHold,
@@ -157,9 +157,9 @@ internal static unsafe class LlamaKernels
     }
 
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
-    private static byte NoBytes(nint self, int threads, GgmlTensor* operation, nuint* bytes)
+    private static byte FloatWorkBytes(nint self, int threads, GgmlTensor* operation, nuint* bytes)
     {
-        *bytes = 0;
+        *bytes = LlamaFloatProduct.WorkBytes(operation, threads);
         return 1;
     }
 
