@@ -25,6 +25,7 @@ internal static unsafe class FloatProduct
     /// <param name="second">[length]</param>
     /// <param name="firstResult">[count]</param>
     /// <param name="secondResult">[count]</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Multiply(float* matrix, nint stride, int count, int length, float* first, float* second, float* firstResult, float* secondResult)
     {
         for (int at = 0; at < count; at += Group)

@@ -22,6 +22,7 @@ internal static unsafe class HalfPrecision
     /// <param name="halves">[length]</param>
     /// <param name="length">Elements, a multiple of 16.</param>
     /// <param name="to">[length]</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void ToSingle(ushort* halves, int length, float* to)
     {
         for (int at = 0; at < length; at += Vector512<float>.Count)

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 using Pcrl.Kernels.Llm;
 
 namespace Pcrl.Runtime.Language.Native;
@@ -11,7 +13,10 @@ internal static unsafe class LlamaFloatProduct
     /// <summary>Floats of a matrix that stay in the first-level cache while rows of activations pass.</summary>
     private const int ChunkFloats = 4096;
 
-    private const int Alignment = 64;
+    /// <summary>So far ahead the cache's rows are fetched: they lie apart, and no processor guesses where.</summary>
+    private const int RowsAhead = 8;
+
+    private const int CacheLine = 64;
 
     /// <summary>Whether a product is of float32 weights, [inputs, outputs], with rows.</summary>
     public static bool IsOfWeights(GgmlTensor* weights, GgmlTensor* input) =>
@@ -43,18 +48,19 @@ internal static unsafe class LlamaFloatProduct
 
     /// <summary>Room in which each thread has a chunk of the cache in float32.</summary>
     public static nuint WorkBytes(GgmlTensor* operation, int threads) =>
-        operation->First->Type == GgmlTensor.F32 ? 0 : (nuint)(threads * Chunk(operation->First) * operation->First->Count[0]) * sizeof(float) + Alignment;
+        operation->First->Type == GgmlTensor.F32 ? 0 : (nuint)(threads * Chunk(operation->First) * operation->First->Count[0]) * sizeof(float) + CacheLine;
 
     /// <summary>A thread's share.</summary>
     /// <param name="work">Which share.</param>
     /// <param name="operation">The result, [texts, heads, rows, matrix rows], of a matrix, [texts, heads or fewer, matrix rows, length], and the input, [texts, heads, rows, length].</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)] // of a process that writes one report, too
     public static void Compute(GgmlWork* work, GgmlTensor* operation)
     {
         GgmlTensor* matrix = operation->First, input = operation->Second;
         int length = (int)matrix->Count[0], places = (int)matrix->Count[1], rows = (int)input->Count[1];
         int shared = (int)(input->Count[2] / matrix->Count[2]); // so many heads of queries have one of keys and values in common
         int chunk = Chunk(matrix), chunks = (places + chunk - 1) / chunk;
-        float* converted = (float*)(((nuint)work->Memory + Alignment - 1) / Alignment * Alignment) + (long)work->Thread * chunk * length;
+        float* converted = (float*)(((nuint)work->Memory + CacheLine - 1) / CacheLine * CacheLine) + (long)work->Thread * chunk * length;
         for (long part = work->Thread; part < chunks * matrix->Count[2] * matrix->Count[3]; part += work->Threads)
         {
             int place = (int)Math.Min(part % chunks * chunk, places - FloatProduct.Group); // the last chunk may be short of a group
@@ -66,7 +72,11 @@ internal static unsafe class LlamaFloatProduct
             if (matrix->Type == GgmlTensor.F16)
             {
                 for (int row = 0; row < count; row++)
+                {
+                    for (int at = 0; at < length * sizeof(ushort); at += CacheLine)
+                        Sse.Prefetch0(stored + (row + RowsAhead) * matrix->Stride[1] + at);
                     HalfPrecision.ToSingle((ushort*)(stored + row * matrix->Stride[1]), length, converted + row * length);
+                }
                 chunkRows = converted;
                 stride = length;
             }
