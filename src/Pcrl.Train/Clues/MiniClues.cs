@@ -35,26 +35,17 @@ public sealed record MiniCluesConfig
     public SamConfig Sam { get; init; } = new()
     {
         ImageSize = 64, PatchSize = 4, EmbedDim = 96, Depth = 4, NumHeads = 4, MlpRatio = 3, WindowSize = 8, GlobalAttnIndexes = [1, 3],
-        PromptEmbedDim = 128, MaskInChans = 16, DecoderMlpDim = 512, DecoderHeads = 8, IouHidden = 64,
+        PromptEmbedDim = 192, MaskInChans = 16, DecoderMlpDim = 256, DecoderHeads = 8, IouHidden = 64,
     };
 
-    /// <summary>Optimisation of the segmenter's image encoder, by the organ of every pixel; the batch counts slices.</summary>
-    public FitConfig OrganFit { get; init; } = new() { Steps = 2000, Batch = 4, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    /// <summary>Optimisation of the segmenter's channels by the organ of every pixel; the batch counts slices.</summary>
+    public FitConfig OrganFit { get; init; } = new() { Steps = 5500, Batch = 4, LearningRate = 3e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
-    /// <summary>Optimisation of the decoder's tokens by the organs at their points; the batch counts slices.</summary>
-    public FitConfig PointFit { get; init; } = new() { Steps = 450, Batch = 2, LearningRate = 1.5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    /// <summary>Optimisation of what chooses among them for a point; the batch counts slices.</summary>
+    public FitConfig PointFit { get; init; } = new() { Steps = 900, Batch = 2, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Points per slice and step there.</summary>
-    public int Points { get; init; } = 32;
-
-    /// <summary>Optimisation of the last layers alone, those that make masks: they stand much higher rates than the layers before them.</summary>
-    public FitConfig OutputFit { get; init; } = new() { Steps = 120, Batch = 2, LearningRate = 5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
-
-    /// <summary>Optimisation of the whole segmenter; the batch counts slices.</summary>
-    public FitConfig SamFit { get; init; } = new() { Steps = 550, Batch = 2, LearningRate = 1e-3, WarmUp = 0.05, WeightDecay = 0.01 };
-
-    /// <summary>Prompts per slice and step.</summary>
-    public int Prompts { get; init; } = 32;
+    public int Points { get; init; } = 64;
 
     /// <summary>The image-text model.</summary>
     public ClipConfig Clip { get; init; } = new()
@@ -67,7 +58,7 @@ public sealed record MiniCluesConfig
     public FitConfig ClipFit { get; init; } = new() { Steps = 600, Batch = 32, LearningRate = 2e-3, WeightDecay = 0.01 };
 
     /// <summary>Slices whose galleries the image-text model learns from, beside the true organs of all.</summary>
-    public int ClipGalleries { get; init; } = 288;
+    public int ClipGalleries { get; init; } = 192;
 
     /// <summary>Points per side for these galleries.</summary>
     public int ClipPoints { get; init; } = 8;
@@ -89,8 +80,16 @@ public sealed record MiniCluesConfig
 /// <param name="Layer">0 to 7.</param>
 /// <param name="Pixels">[S, S] grey values.</param>
 /// <param name="Organs">[S, S] <see cref="PhantomOrgan"/> of every pixel.</param>
+/// <param name="Labels">The same, but <see cref="Lesion"/> where one lies above the organ.</param>
 /// <param name="Things">Its connected organs and lesions.</param>
-internal sealed record TrainingSlice(int Layer, byte[] Pixels, byte[] Organs, IReadOnlyList<PhantomThing> Things);
+internal sealed record TrainingSlice(int Layer, byte[] Pixels, byte[] Organs, byte[] Labels, IReadOnlyList<PhantomThing> Things)
+{
+    /// <summary>Label of lesions.</summary>
+    public const byte Lesion = (byte)PhantomOrgan.Tentorium + 1;
+
+    /// <summary>Organs and lesions inside the head.</summary>
+    public byte[] Present { get; } = [.. Labels.Distinct().Where(l => l != (byte)PhantomOrgan.Outside)];
+}
 
 /// <summary>Teaches a small Segment Anything and a small CLIP on phantoms, from nothing, with the classes of the full-size ones.</summary>
 public static class MiniClues
@@ -165,7 +164,15 @@ public static class MiniClues
     {
         int smallest = (int)(config.SmallestShare * config.ImageSize * config.ImageSize);
         return [.. studies.SelectMany(study => Enumerable.Range(0, SliceSelector.Count).Select(s => new TrainingSlice(
-            s / SliceSelector.SlicesPerLayer, study.Study.Slice(s).ToArray(), study.OrgansOf(s).ToArray(), [.. study.Things(s, smallest)]))).Where(s => s.Things.Count > 0)];
+            s / SliceSelector.SlicesPerLayer, study.Study.Slice(s).ToArray(), study.OrgansOf(s).ToArray(), Labels(study, s), [.. study.Things(s, smallest)]))).Where(s => s.Things.Count > 0)];
+    }
+
+    private static byte[] Labels(PhantomClueStudy study, int slice)
+    {
+        byte[] labels = study.OrgansOf(slice).ToArray();
+        for (int i = 0; i < labels.Length; i++)
+            labels[i] = study.LesionMap[slice * labels.Length + i] > 0 ? TrainingSlice.Lesion : labels[i];
+        return labels;
     }
 
     /// <summary>A byte-pair vocabulary of single letters: CLIP's form without merges.</summary>

@@ -1,0 +1,136 @@
+using Pcrl.Train.Clues;
+using Pcrl.Train.Data;
+using Pcrl.Train.Fitting;
+using Pcrl.Train.Models.Sam;
+using Pcrl.Train.Torch;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Pcrl.Train.Tests.Clues;
+
+/// <summary>What the small segmenter's training needs of the decoder beside the masks of one picture's prompts.</summary>
+public sealed class MiniSamTests : IDisposable
+{
+    private readonly SamModel _sam;
+
+    public MiniSamTests()
+    {
+        TorchDevice.Configure(1, 1);
+        _sam = new SamModel(new SamConfig
+        {
+            ImageSize = 16, PatchSize = 4, EmbedDim = 16, Depth = 1, NumHeads = 2, MlpRatio = 2, WindowSize = 2, GlobalAttnIndexes = [0],
+            PromptEmbedDim = 32, MaskInChans = 8, DecoderMlpDim = 16, DecoderHeads = 2, IouHidden = 16,
+        });
+        _sam.eval();
+    }
+
+    public void Dispose() => _sam.Dispose();
+
+    [Fact]
+    public void Pictures_go_into_the_order_of_the_channels_and_back()
+    {
+        using var scope = NewDisposeScope();
+        var pictures = arange(2 * 3 * 64).view(2, 3, 8, 8);
+        Assert.True(pictures.equal(SamMaskDecoder.Assemble(SamMaskDecoder.Take(pictures.flatten(0, 1)).view(2, 3, 64))).all().item<bool>());
+    }
+
+    /// <summary>Prompts of several pictures in one go give what they give picture by picture.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Pictures_are_decoded_together(bool patchesLearn)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        const int pictures = 2, each = 3;
+        var embedding = _sam.ImageEncoder.forward(randn(pictures, 3, 16, 16));
+        var positions = _sam.PromptEncoder.DensePositions();
+        var points = rand(pictures * each, 1, 2) * 16;
+        (Tensor Tokens, Tensor Patches) Attend(Tensor image, Tensor at)
+        {
+            var (sparse, dense) = _sam.PromptEncoder.Forward(new SamPrompts(at, ones(at.shape[0], 1, dtype: int32)));
+            return _sam.MaskDecoder.Attend(image, positions, sparse, dense, patchesLearn);
+        }
+        var (tokens, patches) = Attend(embedding, points);
+        Assert.Equal([patchesLearn ? pictures * each : pictures, 16, 32], patches.shape);
+        for (int i = 0; i < pictures; i++)
+        {
+            var alone = Attend(embedding.narrow(0, i, 1), points.narrow(0, i * each, each));
+            long many = alone.Patches.shape[0];
+            Assert.True(alone.Tokens.allclose(tokens.narrow(0, i * each, each), 1e-4, 1e-5));
+            Assert.True(alone.Patches.allclose(patches.narrow(0, i * many, many), 1e-4, 1e-5));
+        }
+        Assert.False(tokens[0].allclose(tokens[each], 1e-2, 1e-2)); // or the comparison would say nothing
+    }
+
+    /// <summary>From few steps on one phantom come masks far better than those of the first weights, and the opinions of them that sort them.</summary>
+    [Fact]
+    public void Masks_are_learned()
+    {
+        const int size = 32;
+        var config = new MiniCluesConfig
+        {
+            ImageSize = size, Phantoms = 1, Phantom = new PhantomOptions { ImageSize = 64, Difficulty = 0 }, Points = 24,
+            Sam = new SamConfig
+            {
+                ImageSize = size, PatchSize = 4, EmbedDim = 48, Depth = 2, NumHeads = 2, MlpRatio = 2, WindowSize = 4, GlobalAttnIndexes = [1],
+                PromptEmbedDim = 96, MaskInChans = 8, DecoderMlpDim = 96, DecoderHeads = 8, IouHidden = 32,
+            },
+            OrganFit = new FitConfig { Steps = 400, Batch = 4, LearningRate = 4e-3, WarmUp = 0.05 }, PointFit = new FitConfig { Steps = 400, Batch = 2, LearningRate = 3e-3, WarmUp = 0.05 },
+        };
+        var truth = MiniClues.MakePhantoms(config, new Silent(), default);
+        var slices = MiniClues.Slices(truth, config);
+        double Best(SamModel sam)
+        {
+            var generator = new SamMaskGenerator(sam, new SamGeneratorConfig { PointsPerSide = 8, PointsPerBatch = 64, PredIouThresh = 0.15, StabilityScoreThresh = 0, BoxNmsThresh = 0.98 });
+            return Enumerable.Range(4, 8).SelectMany(s =>
+            {
+                byte[] colour = [.. truth[0].Study.Slice(s).ToArray().SelectMany(v => new[] { v, v, v })];
+                var masks = generator.Generate(colour, size, size).Select(m => m.Mask.Decode()).ToList();
+                return truth[0].Organs(s, 20).Select(o => masks.Select(m => MaskGeometry.Iou(m, o.Mask)).DefaultIfEmpty(0).Max());
+            }).Average();
+        }
+        using var workers = new Workers(1);
+        workers.Seed(1);
+        using var sam = new SamModel(config.Sam);
+        sam.eval();
+        double before = Best(sam);
+        MiniSam.Fit(sam, slices, config with { Workers = 1 }, workers, new Silent(), default);
+        double after = Best(sam);
+        Assert.True(after > 0.5 && after > 2 * before, $"{before:0.000} before, {after:0.000} after");
+    }
+
+    [Fact]
+    public void Masks_must_have_the_size_of_the_slices()
+    {
+        using var sam = new SamModel(new SamConfig { ImageSize = 16, PatchSize = 8, EmbedDim = 16, Depth = 1, NumHeads = 2, WindowSize = 2, GlobalAttnIndexes = [0], PromptEmbedDim = 32, DecoderHeads = 2 });
+        using var workers = new Workers(1);
+        Assert.Throws<ArgumentException>(() => MiniSam.Fit(sam, [], new MiniCluesConfig(), workers, new Silent(), default));
+    }
+
+    private sealed class Silent : IProgress<StageProgress>
+    {
+        public void Report(StageProgress value)
+        {
+        }
+    }
+
+    /// <summary>At the start masks are made of the channels that the organs were learned from, whatever the prompt.</summary>
+    [Fact]
+    public void Patches_do_not_learn_of_prompts_at_the_start()
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var points = rand(2, 1, 2) * 16;
+        double Difference()
+        {
+            var image = _sam.ImageEncoder.forward(ones(1, 3, 16, 16));
+            var (sparse, dense) = _sam.PromptEncoder.Forward(new SamPrompts(points, ones(2, 1, dtype: int32)));
+            var (positions, decoder) = (_sam.PromptEncoder.DensePositions(), _sam.MaskDecoder);
+            return (decoder.Attend(image, positions, sparse, dense, true).Patches - decoder.Attend(image, positions, sparse, dense, false).Patches).abs().max().item<float>();
+        }
+        Assert.True(Difference() > 0.01);
+        MiniSamStart.Fill(_sam);
+        Assert.Equal(0, Difference());
+    }
+}
