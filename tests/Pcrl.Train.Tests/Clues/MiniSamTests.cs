@@ -76,7 +76,7 @@ public sealed class MiniSamTests : IDisposable
                 ImageSize = size, PatchSize = 4, EmbedDim = 48, Depth = 2, NumHeads = 2, MlpRatio = 2, WindowSize = 4, GlobalAttnIndexes = [1],
                 PromptEmbedDim = 96, MaskInChans = 8, DecoderMlpDim = 96, DecoderHeads = 8, IouHidden = 32,
             },
-            OrganFit = new FitConfig { Steps = 400, Batch = 4, LearningRate = 4e-3, WarmUp = 0.05 }, PointFit = new FitConfig { Steps = 400, Batch = 2, LearningRate = 3e-3, WarmUp = 0.05 },
+            OrganFit = new FitConfig { Steps = 250, Batch = 4, LearningRate = 4e-3, WarmUp = 0.05 }, PointFit = new FitConfig { Steps = 250, Batch = 2, LearningRate = 3e-3, WarmUp = 0.05 },
         };
         var truth = MiniClues.MakePhantoms(config, new Silent(), default);
         var slices = MiniClues.Slices(truth, config);
