@@ -27,18 +27,19 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         public double Rate => (Tokens - 1) / Decode;
     }
 
-    /// <summary>Counts tokens and the time between them.</summary>
+    /// <summary>Counts tokens and the time between them, as their reader sees it: those of one piece come at once.</summary>
     private sealed class Gaps
     {
         private long _last;
 
         public List<double> Milliseconds { get; } = [];
 
-        public void Next()
+        public void Next(int tokens)
         {
             long now = Stopwatch.GetTimestamp();
-            if (_last != 0)
+            if (_last != 0 && tokens > 0)
                 Milliseconds.Add(Stopwatch.GetElapsedTime(_last, now).TotalMilliseconds);
+            Milliseconds.AddRange(Enumerable.Repeat(0.0, Math.Max(0, tokens - 1)));
             _last = now;
         }
     }
@@ -151,7 +152,7 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
     {
         var gaps = new Gaps();
         int tokens = 0;
-        double whole = Seconds(() => tokens = loop.Run([(visual, options)], gaps.Next));
+        double whole = Seconds(() => tokens = loop.Run([(visual, options)], () => gaps.Next(1)));
         double first = processorTime ? Seconds(() => loop.Run([(visual, options with { MaxTokens = 1 })])) : whole - gaps.Milliseconds.Sum() / 1000;
         return new Text("", tokens, tokens, first, whole, gaps.Milliseconds);
     }
@@ -166,18 +167,17 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         return new Text(text, summary.GeneratedTokens, summary.Steps, first, whole, gaps.Milliseconds);
     }
 
-    private static (string Text, GenerationSummary Summary) Write(BatchDecoder decoder, float[] visual, SamplingOptions options, Action? drawn) =>
-        WriteAsync(decoder, visual, options, drawn).GetAwaiter().GetResult();
+    private static (string Text, GenerationSummary Summary) Write(BatchDecoder decoder, float[] visual, SamplingOptions options, Action<int>? read) =>
+        WriteAsync(decoder, visual, options, read).GetAwaiter().GetResult();
 
-    private static async Task<(string Text, GenerationSummary Summary)> WriteAsync(BatchDecoder decoder, float[] visual, SamplingOptions options, Action? drawn)
+    private static async Task<(string Text, GenerationSummary Summary)> WriteAsync(BatchDecoder decoder, float[] visual, SamplingOptions options, Action<int>? read)
     {
         var text = new StringBuilder();
         GenerationSummary? summary = null;
         await foreach (var piece in decoder.GenerateAsync(visual, options).ConfigureAwait(false))
         {
             text.Append(piece.Text);
-            if (piece.Text.Length > 0)
-                drawn?.Invoke();
+            read?.Invoke(piece.Tokens);
             summary = piece.Summary;
         }
         return (text.ToString(), summary!);

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Text;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Language.Native;
@@ -39,6 +40,8 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
     /// <summary>One text in the loop.</summary>
     private sealed class Text(TokenText text, nint samplers)
     {
+        private readonly StringBuilder _written = new();
+
         public nint Samplers => samplers;
 
         public int Last { get; set; }
@@ -47,7 +50,7 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
 
         public int Tokens { get; set; }
 
-        public void Append(int token) => text.Append(token);
+        public void Append(int token) => text.Append(token, _written);
     }
 
     /// <summary>Writes texts, as many at a time as the loop was made for, and returns the number of all their tokens.</summary>

@@ -124,7 +124,9 @@ public sealed partial class BatchDecoder
         }
         catch (InputException e) when (!_closing.IsCancellationRequested) // a batch that closing has aborted is nobody's failure
         {
-            Isolate(Land(), e);
+            Part[] failed = [.. _batch];
+            Land();
+            Isolate(failed, e);
         }
         finally
         {
@@ -132,15 +134,13 @@ public sealed partial class BatchDecoder
         }
     }
 
-    /// <summary>Ends the current batch: from here on nobody who leaves can abort what the context does next. Returns its parts.</summary>
-    private Part[] Land()
+    /// <summary>Ends the current batch: from here on nobody who leaves can abort what the context does next.</summary>
+    private void Land()
     {
         lock (_flight)
         {
-            Part[] parts = [.. _batch];
             _batch.Clear();
             _context.Abort(_closing.IsCancellationRequested);
-            return parts;
         }
     }
 
@@ -148,46 +148,58 @@ public sealed partial class BatchDecoder
     private void Compose()
     {
         _rows.Clear();
-        IEnumerable<Sequence> texts = _suspects.TryPeek(out var suspect) ? [suspect] : _running;
-        Sequence[] inOrder = [.. texts.OrderBy(text => text.Tokens.Count == 0)];
-        double least = LeastChance(inOrder);
-        foreach (var sequence in inOrder)
+        var texts = _suspects.TryPeek(out var suspect) ? [suspect] : CollectionsMarshal.AsSpan(_running);
+        double least = LeastChance(texts);
+        foreach (bool hasBegun in (ReadOnlySpan<bool>)[true, false])
         {
-            int width = _model.Width, prompt = sequence.Prompt.Length / width;
-            int end = sequence.End(HeadLength, width), unread = Math.Min(end - sequence.Position, _rows.Capacity - _rows.Count);
-            if (unread == 0)
-                break;
-            bool isRead = sequence.Position + unread == end;
-            for (int position = sequence.Position; position < sequence.Position + unread; position++)
+            foreach (var sequence in texts)
             {
-                var row = _rows.Add(sequence.Slot, position, output: position == end - 1);
-                int at = position - HeadLength;
-                if (at < prompt)
-                    sequence.Prompt.AsSpan(at * width, width).CopyTo(row);
-                else
-                    _model.Embed(sequence.Tokens[at - prompt], row);
+                if (sequence.Tokens.Count > 0 == hasBegun && !Compose(sequence, least))
+                    return;
             }
-            int first = _rows.Count - 1, drafted = 0;
-            if (isRead && sequence.Tokens.Count > 0 && sequence.Draft is { } draft)
-            {
-                for (; drafted < draft.Count && draft.Chance(drafted) >= least && _rows.Count < _rows.Capacity; drafted++)
-                    _model.Embed(draft[drafted], _rows.Add(sequence.Slot, end + drafted, output: true));
-                draft.Cut(drafted);
-            }
-            sequence.Step(drafted);
-            _batch.Add(new Part(sequence, unread, isRead, first, drafted));
         }
     }
 
+    /// <summary>A text's rows, or as many as there is room for; whether there was room for any.</summary>
+    private bool Compose(Sequence sequence, double least)
+    {
+        int width = _model.Width, prompt = sequence.Prompt.Length / width;
+        int end = sequence.End(HeadLength, width), unread = Math.Min(end - sequence.Position, _rows.Capacity - _rows.Count);
+        if (unread == 0)
+            return false;
+        bool isRead = sequence.Position + unread == end;
+        for (int position = sequence.Position; position < sequence.Position + unread; position++)
+        {
+            var row = _rows.Add(sequence.Slot, position, output: position == end - 1);
+            int at = position - HeadLength;
+            if (at < prompt)
+                sequence.Prompt.AsSpan(at * width, width).CopyTo(row);
+            else
+                _model.Embed(sequence.Tokens[at - prompt], row);
+        }
+        int first = _rows.Count - 1, drafted = 0;
+        if (isRead && sequence.Tokens.Count > 0 && sequence.Draft is { } draft)
+        {
+            for (; drafted < draft.Count && draft.Chance(drafted) >= least && _rows.Count < _rows.Capacity; drafted++)
+                _model.Embed(draft[drafted], _rows.Add(sequence.Slot, end + drafted, output: true));
+            draft.Cut(drafted);
+        }
+        sequence.Step(drafted);
+        _batch.Add(new Part(sequence, unread, isRead, first, drafted));
+        return true;
+    }
+
     /// <summary>Drafts for the texts that are being written; the chance from which on a drafted token is worth its row.</summary>
-    private double LeastChance(Sequence[] texts)
+    private double LeastChance(ReadOnlySpan<Sequence> texts)
     {
         if (_phrases is not { IsCompletedSuccessfully: true })
             return 1;
         _chances.Clear();
         int rows = 0;
-        foreach (var sequence in texts.Where(text => text.Tokens.Count > 0))
+        foreach (var sequence in texts)
         {
+            if (sequence.Tokens.Count == 0)
+                continue;
             var draft = sequence.Draft ??= new Draft(_phrases.Result, _policy, sequence.Sampler, sequence.Tokens);
             draft.Extend(Math.Min(_mostDrafted, _model.ContextLength - sequence.End(HeadLength, _model.Width)));
             for (int i = 0; i < draft.Count; i++)
@@ -214,6 +226,7 @@ public sealed partial class BatchDecoder
             if (sequence.IsDone || sequence.Draft is null || !sequence.Draft.Verify(token, accepted) || ++accepted > part.Drafted)
                 break;
         }
+        sequence.HandOver();
         sequence.Position += accepted;
         if (accepted < part.Drafted)
             LlamaNative.Forget(Memory, sequence.Slot, sequence.Position, -1);

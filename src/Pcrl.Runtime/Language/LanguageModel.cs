@@ -174,7 +174,7 @@ public sealed unsafe class LanguageModel : IDisposable
         var text = NewText();
         var result = new StringBuilder();
         foreach (int token in tokens)
-            result.Append(text.Append(CheckToken(token)));
+            text.Append(CheckToken(token), result);
         return result.ToString();
     }
 

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text;
 using System.Threading.Channels;
 
 namespace Pcrl.Runtime.Language;
@@ -12,9 +13,13 @@ namespace Pcrl.Runtime.Language;
 internal sealed class Sequence(float[] prompt, int visualTokens, int promptTokens, SamplingOptions sampling, TokenText text)
 {
     private readonly Channel<GeneratedPiece> _pieces = Channel.CreateUnbounded<GeneratedPiece>(new() { SingleReader = true, SingleWriter = true });
+    /// <summary>Waking a reader costs more than a small model's token: nobody sees more than fifty pieces a second.</summary>
+    private static readonly TimeSpan ShortestPause = TimeSpan.FromMilliseconds(20);
+
     private readonly List<int> _tokens = [];
-    private long _begin, _first;
-    private int _steps, _drafted;
+    private readonly StringBuilder _unread = new();
+    private long _begin, _first, _handedOver;
+    private int _steps, _drafted, _unreadTokens;
     private volatile bool _cancelled;
 
     /// <summary>Embeddings of the prompt behind its head, [rows, width].</summary>
@@ -68,7 +73,7 @@ internal sealed class Sequence(float[] prompt, int visualTokens, int promptToken
         _begin = Stopwatch.GetTimestamp();
     }
 
-    /// <summary>Takes the next token and gives out its text.</summary>
+    /// <summary>Takes the next token.</summary>
     /// <param name="token">The token.</param>
     /// <param name="endsText">Whether it ends the text.</param>
     /// <param name="isFull">Whether the context has no position left for it.</param>
@@ -79,9 +84,8 @@ internal sealed class Sequence(float[] prompt, int visualTokens, int promptToken
         if (!endsText)
         {
             _tokens.Add(token);
-            string piece = text.Append(token);
-            if (piece.Length > 0)
-                _pieces.Writer.TryWrite(new GeneratedPiece(piece));
+            _unreadTokens++;
+            text.Append(token, _unread);
         }
         StopReason? stop = endsText ? StopReason.EndOfText
             : _tokens.Count == sampling.MaxTokens ? StopReason.TokenLimit
@@ -93,14 +97,33 @@ internal sealed class Sequence(float[] prompt, int visualTokens, int promptToken
         var summary = new GenerationSummary(
             stop.Value, visualTokens, promptTokens, _tokens.Count, _steps, _drafted,
             Stopwatch.GetElapsedTime(_begin, _first), Stopwatch.GetElapsedTime(_first));
-        _pieces.Writer.TryWrite(new GeneratedPiece("", summary));
+        _pieces.Writer.TryWrite(TakePiece(summary));
         _pieces.Writer.Complete();
+    }
+
+    /// <summary>Gives out what was written since the last piece; to be called after each batch.</summary>
+    public void HandOver()
+    {
+        if (IsDone || _unread.Length == 0 || Stopwatch.GetElapsedTime(_handedOver) < ShortestPause)
+            return;
+        _handedOver = Stopwatch.GetTimestamp();
+        _pieces.Writer.TryWrite(TakePiece(null));
+    }
+
+    private GeneratedPiece TakePiece(GenerationSummary? summary)
+    {
+        var piece = new GeneratedPiece(_unread.ToString(), _unreadTokens, summary);
+        _unread.Clear();
+        _unreadTokens = 0;
+        return piece;
     }
 
     /// <summary>Ends it with an error.</summary>
     public void Fail(Exception error)
     {
         IsDone = true;
+        if (_unread.Length > 0)
+            _pieces.Writer.TryWrite(TakePiece(null));
         _pieces.Writer.TryComplete(error);
     }
 }

@@ -8,12 +8,13 @@ internal sealed unsafe class TokenText(nint vocabulary)
 {
     private readonly Decoder _decoder = Encoding.UTF8.GetDecoder();
     private byte[] _piece = new byte[256];
+    private char[] _characters = [];
 
     /// <summary>
-    /// The characters that this token completes. Special tokens have no text; bytes that are not UTF-8 become U+FFFD. What is
+    /// Adds the characters that this token completes. Special tokens have no text; bytes that are not UTF-8 become U+FFFD. What is
     /// left unfinished at the end of a text is dropped by not asking for it.
     /// </summary>
-    public string Append(int token)
+    public void Append(int token, StringBuilder text)
     {
         int bytes = Write(token);
         if (bytes < 0)
@@ -21,8 +22,10 @@ internal sealed unsafe class TokenText(nint vocabulary)
             _piece = new byte[-bytes];
             bytes = Write(token);
         }
-        var characters = new char[Encoding.UTF8.GetMaxCharCount(bytes)];
-        return new string(characters, 0, _decoder.GetChars(_piece, 0, bytes, characters, 0, flush: false));
+        int most = Encoding.UTF8.GetMaxCharCount(bytes);
+        if (_characters.Length < most)
+            _characters = new char[most];
+        text.Append(_characters, 0, _decoder.GetChars(_piece, 0, bytes, _characters, 0, flush: false));
     }
 
     private int Write(int token)

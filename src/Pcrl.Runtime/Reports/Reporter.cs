@@ -147,7 +147,7 @@ public sealed class Reporter : IDisposable
         {
             text.Append(piece.Text);
             summary = piece.Summary;
-            if (summary is null)
+            if (piece.Text.Length > 0)
                 yield return new ReportPiece(piece.Text);
         }
         var report = new Report

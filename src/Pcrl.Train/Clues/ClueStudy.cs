@@ -1,5 +1,4 @@
 using System.Text.Json;
-using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
 using Pcrl.Runtime;
 using Pcrl.Runtime.Studies;
@@ -41,10 +40,7 @@ public sealed partial record ClueDataset(IReadOnlyList<string> Ids, Func<int, in
 
     private sealed record Entry(string Id, string Study, string Findings);
 
-    private static readonly JsonSerializerOptions Form = new()
-    {
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow, RespectRequiredConstructorParameters = true,
-    };
+    private static readonly JsonSerializerOptions Form = JsonFile.Form(JsonNamingPolicy.SnakeCaseLower);
 
     /// <summary>
     /// Opens <c>phantoms:COUNT</c> or <c>phantoms:COUNT@SEED</c>, or a JSON file <c>[{"id": …, "study": PATH, "findings": …}]</c> with paths relative to it
@@ -74,23 +70,11 @@ public sealed partial record ClueDataset(IReadOnlyList<string> Ids, Func<int, in
 
     private static Entry[] ReadEntries(string file)
     {
-        Entry[] entries;
-        try
-        {
-            entries = JsonSerializer.Deserialize<Entry[]>(File.ReadAllBytes(file), Form) ?? [];
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw InputException.Unreadable(file, e);
-        }
-        catch (JsonException e)
-        {
-            throw new InputException(file, $"is not a usable data set ({e.Message})", e);
-        }
+        var entries = JsonFile.Read<Entry[]>(file, "a usable data set", Form);
         if (entries.Length == 0)
             throw new InputException(file, "names no studies");
-        if (entries.Any(e => e?.Id is null || e.Study is null || e.Findings is null || !IsSafeId(e.Id)))
-            throw new InputException(file, "has a study without id, study and findings, or with an id that is no file name");
+        if (entries.FirstOrDefault(e => !IsSafeId(e.Id)) is { } unsafeEntry)
+            throw new InputException(file, $"has an id that is no file name: '{unsafeEntry.Id}'");
         if (entries.GroupBy(e => e.Id).FirstOrDefault(g => g.Count() > 1) is { } twice)
             throw new InputException(file, $"names study {twice.Key} twice");
         return entries;

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Pcrl.Runtime;
+using Pcrl.Train.Data;
 
 namespace Pcrl.Train.Clues;
 
@@ -15,11 +16,7 @@ public sealed record ClueLayer(string Name, IReadOnlyList<string> Entities);
 /// </summary>
 public sealed record ClueVocabulary
 {
-    private static readonly JsonSerializerOptions Form = new()
-    {
-        PropertyNamingPolicy = JsonNamingPolicy.CamelCase,
-        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
-    };
+    private static readonly JsonSerializerOptions Form = JsonFile.Form(JsonNamingPolicy.CamelCase);
 
     /// <summary>The embedded lists.</summary>
     public static ClueVocabulary Default { get; } = LoadEmbedded();
@@ -74,31 +71,17 @@ public sealed record ClueVocabulary
 
     /// <summary>Reads a vocabulary of the user's own.</summary>
     /// <exception cref="InputException">Unreadable, not this form, or an entity without an English name.</exception>
-    public static ClueVocabulary Load(string path)
-    {
-        try
-        {
-            return Check(path, JsonSerializer.Deserialize<ClueVocabulary>(File.ReadAllBytes(path), Form));
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw InputException.Unreadable(path, e);
-        }
-        catch (JsonException e)
-        {
-            throw new InputException(path, $"is not a usable clue vocabulary ({e.Message})", e);
-        }
-    }
+    public static ClueVocabulary Load(string path) => Check(path, JsonFile.Read<ClueVocabulary>(path, "a usable clue vocabulary", Form));
 
     private static ClueVocabulary LoadEmbedded()
     {
         using var stream = typeof(ClueVocabulary).Assembly.GetManifestResourceStream("Pcrl.Train.clues.json")!;
-        return Check("clues.json", JsonSerializer.Deserialize<ClueVocabulary>(stream, Form));
+        return Check("clues.json", JsonSerializer.Deserialize<ClueVocabulary>(stream, Form)!);
     }
 
-    private static ClueVocabulary Check(string path, ClueVocabulary? read)
+    private static ClueVocabulary Check(string path, ClueVocabulary read)
     {
-        if (read is null || read.Layers.Count == 0)
+        if (read.Layers.Count == 0)
             throw new InputException(path, "names no layers");
         if (read.Entities.FirstOrDefault(e => e.Length == 0 || !read.English.ContainsKey(e)) is { } nameless)
             throw new InputException(path, $"has no English name for the entity '{nameless}'");

@@ -1,8 +1,8 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
-using System.Text.Json.Serialization;
 using Pcrl.Runtime;
 using Pcrl.Runtime.Studies;
+using Pcrl.Train.Data;
 
 namespace Pcrl.Train.Clues;
 
@@ -52,12 +52,7 @@ public sealed record StudyClues
 {
     private const int Version = 1;
 
-    private static readonly JsonSerializerOptions Form = new()
-    {
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
-        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
-        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
+    private static readonly JsonSerializerOptions Form = new(JsonFile.Form(JsonNamingPolicy.SnakeCaseLower)) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>Version of the file's form.</summary>
     public int Format { get; init; } = Version;
@@ -95,31 +90,27 @@ public sealed record StudyClues
     /// <exception cref="InputException">Missing, of another version, or not consistent.</exception>
     public static StudyClues Load(string path)
     {
+        var clues = JsonFile.Read<StudyClues>(path, "a usable file of clues", Form);
+        if (clues.Format != Version)
+            throw new InputException(path, $"has clues of format {clues.Format}, this program reads {Version}");
+        if (clues.ImageSize is < 1 or > 4096 || clues.Galleries.Count != SliceSelector.Count)
+            throw new InputException(path, "has clues of impossible sizes");
+        if (clues.Entities.Any(e => e.Slice >= 0
+            ? e.Slice >= clues.Galleries.Count || e.Mask < 0 || e.Mask >= clues.Galleries[e.Slice].Count
+            : e.Slice != -1 || e.Mask != -1))
+            throw new InputException(path, "has an entity with a mask that isn't there");
         try
         {
-            var clues = JsonSerializer.Deserialize<StudyClues>(File.ReadAllBytes(path), Form) ?? throw new FormatException("it is empty");
-            if (clues.Format != Version)
-                throw new FormatException($"its format is {clues.Format}, this program reads {Version}");
-            if (clues.ImageSize is < 1 or > 4096 || clues.Galleries.Count != SliceSelector.Count)
-                throw new FormatException("its sizes are impossible");
             for (int s = 0; s < clues.Galleries.Count; s++)
             {
                 for (int m = 0; m < clues.Galleries[s].Count; m++)
                     clues.Mask(s, m);
             }
-            if (clues.Entities.Any(e => e.Slice >= 0
-                ? e.Slice >= clues.Galleries.Count || e.Mask < 0 || e.Mask >= clues.Galleries[e.Slice].Count
-                : e.Slice != -1 || e.Mask != -1))
-                throw new FormatException("an entity refers to a mask that isn't there");
             return clues;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (FormatException e)
         {
-            throw InputException.Unreadable(path, e);
-        }
-        catch (Exception e) when (e is JsonException or FormatException)
-        {
-            throw new InputException(path, $"is no usable file of clues ({e.Message})", e);
+            throw new InputException(path, $"has a mask that cannot be read ({e.Message})", e);
         }
     }
 }

@@ -21,11 +21,7 @@ internal static class Ctrg
 {
     private sealed record Entry(string Id, IReadOnlyList<string> Slices, string? Patient = null);
 
-    private static readonly JsonSerializerOptions Form = new()
-    {
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, UnmappedMemberHandling = System.Text.Json.Serialization.JsonUnmappedMemberHandling.Disallow,
-        RespectRequiredConstructorParameters = true, RespectNullableAnnotations = true,
-    };
+    private static readonly JsonSerializerOptions Form = JsonFile.Form(JsonNamingPolicy.SnakeCaseLower);
 
     /// <summary>Reads the whole data set, with the patient of each study.</summary>
     /// <param name="folder">The data set.</param>
@@ -87,19 +83,7 @@ internal static class Ctrg
 
     private static Entry[] ReadManifest(string path)
     {
-        Entry[] entries;
-        try
-        {
-            entries = JsonSerializer.Deserialize<Entry[]>(File.ReadAllBytes(path), Form) ?? [];
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw InputException.Unreadable(path, e);
-        }
-        catch (JsonException e)
-        {
-            throw new InputException(path, $"is not a manifest of slices ({e.Message.Split('\n')[0]})", e);
-        }
+        var entries = JsonFile.Read<Entry[]>(path, "a manifest of slices", Form);
         foreach (var entry in entries)
         {
             if (!ClueDataset.IsSafeId(entry.Id))

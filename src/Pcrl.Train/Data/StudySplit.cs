@@ -20,26 +20,32 @@ public sealed record StudySplit(
     /// <summary>What stands in more than one part.</summary>
     public Leakage Leakage => field ??= Leakage.Of(Training, Validation, HeldOut);
 
-    /// <summary>The studies a configuration asks for.</summary>
+    /// <summary>The studies that a configuration's data set brings along; null where it asks for phantoms.</summary>
     /// <param name="config">The run.</param>
-    /// <param name="phantoms">The phantoms that trunk and LLM learned from.</param>
     /// <param name="progress">Told about every study.</param>
     /// <param name="cancellation">Stops between two studies.</param>
     /// <exception cref="Runtime.InputException">The data set cannot be read or is too small to split.</exception>
-    internal static StudySplit Load(
-        RunConfig config, IReadOnlyList<TrainingStudy> phantoms, IProgress<StageProgress> progress, CancellationToken cancellation)
+    internal static StudySplit? Brought(RunConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         var (data, size) = (config.Data, config.Visual.ImageSize);
-        List<TrainingStudy> Phantoms(string stage, ulong seed, int count) => TrainingStudy.Produce(
-            stage, seed, count, config.Threads, TrainingStudy.Maker(config, config.Phantoms.Difficulty), progress, cancellation);
         return data.Source switch
         {
             "ctrg" => ByPatient("CTRG-Brain", Ctrg.Load(data.Path!, data.Clues, size, progress, cancellation), data),
             "ct-ich" => ByPatient("scans of CT-ICH (CC BY 4.0) with label-derived text", [.. RealStudies.Load(data.Path!, size, cancellation).Select(s => (s.Patient, s.Study))], data),
-            _ => new StudySplit("synthetic phantoms", WithClues(phantoms, data.Clues),
-                Phantoms("validation", config.Phantoms.ValidationSeed, config.Phantoms.Validation),
-                Phantoms("held-out", config.Phantoms.HeldOutSeed, config.Phantoms.HeldOut)),
+            _ => null,
         };
+    }
+
+    /// <summary>Phantoms: those that trunk and LLM learned from, and others to validate and to measure on.</summary>
+    /// <exception cref="Runtime.InputException">A file of prepared clues cannot be read.</exception>
+    internal static StudySplit OfPhantoms(
+        RunConfig config, IReadOnlyList<TrainingStudy> training, IProgress<StageProgress> progress, CancellationToken cancellation)
+    {
+        List<TrainingStudy> Others(string stage, ulong seed, int count) => TrainingStudy.Produce(
+            stage, seed, count, config.Threads, TrainingStudy.Maker(config, config.Phantoms.Difficulty), progress, cancellation);
+        return new StudySplit("synthetic phantoms", WithClues(training, config.Data.Clues),
+            Others("validation", config.Phantoms.ValidationSeed, config.Phantoms.Validation),
+            Others("held-out", config.Phantoms.HeldOutSeed, config.Phantoms.HeldOut));
     }
 
     /// <summary>7:1:2 of the patients, in an order that only the seed decides.</summary>

@@ -50,7 +50,7 @@ public sealed class Ablation
         using var workers = new Workers(config.Threads);
         var stages = new StageStore(folder, () => workers.Seed(config.Seed));
         using var start = BaseModel.Make(config with { Loss = Losses.LossConfig.ReportOnly }, stages, scans: false, workers, progress, cancellation);
-        var split = StudySplit.Load(config, start.Phantoms, progress, cancellation);
+        var split = StudySplit.OfPhantoms(config, start.Phantoms, progress, cancellation);
         FeatureSet Features(string part, IReadOnlyList<TrainingStudy> studies) =>
             new(studies, FeatureCache.Compute(folder.Stage(part + ".features"), start.Run.Model, studies, config.SliceCount, workers, progress, cancellation));
         int reports = config.JointFit.Studies == 0 ? split.Training.Count : Math.Min(config.JointFit.Studies, split.Training.Count);

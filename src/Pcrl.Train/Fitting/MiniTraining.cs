@@ -40,12 +40,14 @@ public sealed class MiniTraining
     private PhantomScore Run(string? ctIch, bool resume, JsonObject provenance)
     {
         _config.CheckFit();
-        List<RealScan> scans = ctIch is null ? [] : RealStudies.Load(ctIch, _config.Visual.ImageSize, _cancellation); // what is wrong with them is said before anything is written
+        // What is wrong with data that are brought along is said before anything is taught or written.
+        List<RealScan> scans = ctIch is null ? [] : RealStudies.Load(ctIch, _config.Visual.ImageSize, _cancellation);
+        var brought = StudySplit.Brought(_config, _progress, _cancellation);
         _folder.Create();
         using var workers = new Workers(_config.Threads);
         var stages = new StageStore(_folder, () => workers.Seed(_config.Seed));
         using var start = BaseModel.Make(_config, stages, scans.Count > 0, workers, _progress, _cancellation);
-        var split = StudySplit.Load(_config, start.Phantoms, _progress, _cancellation);
+        var split = brought ?? StudySplit.OfPhantoms(_config, start.Phantoms, _progress, _cancellation);
         if (scans.Count > 0)
         {
             var painted = PaintedBlood.Make(scans, _config);

@@ -25,6 +25,7 @@ public sealed unsafe class LlamaKernelRefusalTests
     private const string Q4KTable = "_ZTVN4ggml3cpu6repack13tensor_traitsI10block_q4_KLl8ELl8EL9ggml_type15EEE";
     private const string TypeTable = "_ZTVN4ggml3cpu6repack17extra_buffer_typeE";
     private const string TypeFunction = "_Z35ggml_backend_cpu_repack_buffer_typev", ListFunction = "_Z39ggml_backend_cpu_get_extra_buffer_typesv";
+    private const int PermutedView = 38; // ggml_op
     private const nint Device = 0x1000, SomeTable = 0x2000, OtherTable = 0x3000;
 
     /// <summary>What the functions of a library that is no library return.</summary>
@@ -54,7 +55,8 @@ public sealed unsafe class LlamaKernelRefusalTests
         (List[0], List[1]) = ((nint)items, (nint)(items + types.Length));
         return new()
         {
-            ["ggml_barrier"] = 1, ["ggml_threadpool_chunk_set"] = 2, ["ggml_threadpool_chunk_add"] = 3, [Q4KTable] = OtherTable, [TypeTable] = SomeTable,
+            ["ggml_barrier"] = 1, ["ggml_threadpool_chunk_set"] = 2, ["ggml_threadpool_chunk_add"] = 3,
+            ["ggml_cpu_fp32_to_fp16"] = 4, ["ggml_vec_dot_f16"] = 5, [Q4KTable] = OtherTable, [TypeTable] = SomeTable,
             [TypeFunction] = (nint)(delegate* unmanaged[Cdecl]<nint*>)&TellRepacked, [ListFunction] = (nint)(delegate* unmanaged[Cdecl]<nint*>)&TellList,
         };
     }
@@ -71,7 +73,7 @@ public sealed unsafe class LlamaKernelRefusalTests
         var library = Library(other, ours);
         Assert.Null(LlamaInternals.Find(name => library[name], Device, TypesFunction, out var found));
         Assert.Equal((ours, OtherTable + 16, (nint)List), (found.Repacked, found.InterleavedQ4K, (nint)found.Entries));
-        Assert.Equal((1, 2, 3), ((nint)found.WaitForAll, (nint)found.SetChunk, (nint)found.NextChunk));
+        Assert.Equal((1, 2, 3, 4, 5), ((nint)found.WaitForAll, (nint)found.SetChunk, (nint)found.NextChunk, (nint)found.ToHalf, (nint)found.HalfProduct));
 
         foreach (string missing in library.Keys)
             Assert.Contains($"does not export {missing}", Find(Library(other, ours).Where(entry => entry.Key != missing).ToDictionary()));
@@ -117,7 +119,7 @@ public sealed unsafe class LlamaKernelRefusalTests
         foreach (int type in (int[])[GgmlTensor.Q4K, GgmlTensor.Q6K])
         {
             Assert.True(IsOurs(type));
-            Assert.False(IsOurs(type, (ref _, ref _, ref input) => input.Count[1] = 1));
+            Assert.True(IsOurs(type, (ref _, ref _, ref input) => input.Count[1] = 1));
             Assert.False(IsOurs(type, (ref _, ref weights, ref _) => weights.Count[1] = 12)); // no whole groups of rows
             Assert.False(IsOurs(type, (ref _, ref weights, ref _) => weights.Buffer = null));
             Assert.False(IsOurs(type, (ref _, ref _, ref input) => input.Type = 1)); // F16
@@ -134,6 +136,37 @@ public sealed unsafe class LlamaKernelRefusalTests
         Assert.False(IsOurs(GgmlTensor.Q4K, (ref _, ref weights, ref _) => weights.Extra = otherTable)); // another interleaving
         Assert.False(IsOurs(GgmlTensor.Q4K, (ref _, ref weights, ref _) => weights.Extra = null));
         Assert.False(IsOurs(GgmlTensor.Q6K, (ref _, ref weights, ref _) => weights.Buffer = repackedBuffer));
+
+        // Attention: a view of the cache with what becomes of the rows of a text and its draft.
+        bool IsAttention(Change? change = null, int weightType = GgmlTensor.Q4K, bool scores = false)
+        {
+            GgmlTensor weights = Tensor(weightType), queries = Tensor(GgmlTensor.F32), keys = Tensor(GgmlTensor.F16), product = Tensor(GgmlTensor.F32);
+            GgmlTensor result = Tensor(GgmlTensor.F32), input = Tensor(GgmlTensor.F32), cache = Tensor(GgmlTensor.F16);
+            queries.Operation = product.Operation = GgmlTensor.MatrixProduct;
+            keys.Operation = cache.Operation = input.Operation = PermutedView;
+            queries.First = &weights;
+            product.First = &keys;
+            product.Second = &queries;
+            input.First = scores ? &product : &queries;
+            cache.Stride[0] = sizeof(ushort);
+            change?.Invoke(ref result, ref cache, ref input);
+            return LlamaAttention.IsOurs(&cache, &input);
+        }
+
+        Assert.True(IsAttention(weightType: GgmlTensor.Q6K));
+        Assert.True(IsAttention(scores: true));
+        Assert.False(IsAttention(weightType: GgmlTensor.F32));
+        Assert.False(IsAttention(weightType: GgmlTensor.F16, scores: true));
+        Assert.False(IsAttention((ref _, ref _, ref input) => input.First = null));
+        Assert.True(IsAttention());
+        Assert.True(IsAttention((ref _, ref cache, ref input) => (input.Count[2], input.Count[3], cache.Count[2]) = (32, 4, 8)));
+        Assert.False(IsAttention((ref _, ref _, ref input) => input.Count[1] = 1)); // llama.cpp's own way
+        Assert.False(IsAttention((ref _, ref _, ref input) => input.Count[1] = 17)); // a prompt
+        Assert.False(IsAttention((ref _, ref cache, ref _) => cache.Operation = GgmlTensor.None)); // weights
+        Assert.False(IsAttention((ref _, ref cache, ref _) => cache.Type = GgmlTensor.F32));
+        Assert.False(IsAttention((ref _, ref cache, ref _) => cache.Stride[0] = 4));
+        Assert.False(IsAttention((ref _, ref _, ref input) => input.Type = GgmlTensor.F16));
+        Assert.False(IsAttention((ref _, ref _, ref input) => input.Stride[0] = 8));
 
         static GgmlBuffer* Buffer(nint type)
         {

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Pcrl.Runtime;
 using Pcrl.Runtime.Vision;
+using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Clues;
 using Pcrl.Train.Data;
 using Pcrl.Train.Fitting;
@@ -15,29 +16,25 @@ public sealed class StudySplitTests : IDisposable
 
     private readonly string _folder = Directory.CreateTempSubdirectory("pcrl-ctrg-").FullName;
 
+    /// <summary>24 pictures of each of the studies; the last study repeats the first one's.</summary>
+    private static readonly Lazy<byte[][][]> Pictures = new(() =>
+    {
+        byte[][][] first = [.. Enumerable.Range(0, Studies - 1).Select(i => PicturesOf((ulong)i))];
+        return [.. first, first[0]];
+    });
+
     public StudySplitTests()
     {
         var findings = new List<object>();
         var slices = new List<object>();
         for (int i = 0; i < Studies; i++)
         {
-            // The last study repeats the first one's pictures; every third text is the same.
-            var phantom = PhantomGenerator.Create((ulong)(i == Studies - 1 ? 0 : i), new PhantomOptions { ImageSize = 64 });
             string id = $"s{i}", images = Path.Combine(_folder, "images", id);
             Directory.CreateDirectory(images);
-            var names = new List<string>();
-            foreach (var slice in phantom.Study.Slices.Skip(1).Take(24))
-            {
-                names.Add($"{names.Count + 1:D2}.png");
-                using var bitmap = new SKBitmap(64, 64, SKColorType.Gray8, SKAlphaType.Opaque);
-                for (int p = 0; p < slice.Pixels.Length; p++)
-                {
-                    byte grey = (byte)Math.Clamp(slice.Pixels[p] * 255 / 80, 0, 255);
-                    bitmap.SetPixel(p % 64, p / 64, new SKColor(grey, grey, grey));
-                }
-                using var stream = File.Create(Path.Combine(images, names[^1]));
-                bitmap.Encode(stream, SKEncodedImageFormat.Png, 100);
-            }
+            string[] names = [.. Pictures.Value[i].Select((_, n) => $"{n + 1:D2}.png")];
+            foreach (var (name, picture) in names.Zip(Pictures.Value[i]))
+                File.WriteAllBytes(Path.Combine(images, name), picture);
+            // Every third text is the same.
             findings.Add(new { id, impression = "不读", findings = i % 3 == 0 ? "头颅CT平扫：脑沟正常。" : $"左侧额叶见{i}处低密度影。" });
             slices.Add(new { id, patient = $"p{i / 2}", slices = names });
         }
@@ -45,14 +42,29 @@ public sealed class StudySplitTests : IDisposable
         File.WriteAllText(Path.Combine(_folder, "slices.json"), JsonSerializer.Serialize(slices));
     }
 
+    private static byte[][] PicturesOf(ulong seed)
+    {
+        var phantom = PhantomGenerator.Create(seed, new PhantomOptions { ImageSize = 64 });
+        return [.. phantom.Study.Slices.Skip(1).Take(24).Select(slice =>
+        {
+            using var bitmap = new SKBitmap(64, 64, SKColorType.Gray8, SKAlphaType.Opaque);
+            for (int p = 0; p < slice.Pixels.Length; p++)
+            {
+                byte grey = (byte)Math.Clamp(slice.Pixels[p] * 255 / 80, 0, 255);
+                bitmap.SetPixel(p % 64, p / 64, new SKColor(grey, grey, grey));
+            }
+            return bitmap.Encode(SKEncodedImageFormat.Png, 100).ToArray();
+        })];
+    }
+
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
-    private StudySplit Load(int seed = 1, string? clues = null) => StudySplit.Load(
+    private StudySplit Load(int seed = 1, string? clues = null) => StudySplit.Brought(
         new RunConfig
         {
             Data = new DataConfig { Source = "ctrg", Path = _folder, SplitSeed = seed, Clues = clues },
             Visual = new VisualConfig { ImageSize = 32 },
-        }, [], new Progress<StageProgress>(), default);
+        }, new Progress<StageProgress>(), default)!;
 
     [Fact]
     public void Patients_are_split_seven_one_two_and_none_is_in_two_parts()
@@ -98,7 +110,14 @@ public sealed class StudySplitTests : IDisposable
         }
         var clue = Assert.Single(Load(clues: clues).Training[0].Clues!);
         Assert.Equal((5, "额叶见低密度影", 1), (clue.Slice, clue.Text, clue.Mask.Area));
-        File.Delete(PrepareRun.FileOf(clues, "s3"));
+        string third = PrepareRun.FileOf(clues, "s3"), text = File.ReadAllText(third);
+        foreach (var (from, to) in ((string, string)[])[("[],", "null,"), ("[{\"runs", "[null,{\"runs"), ("\"entities\":[", "\"entities\":[null,"), ("\"text\":\"", "\"text\":null,\"x\":\"")])
+        {
+            Assert.Contains(from, text);
+            File.WriteAllText(third, text.Replace(from, to));
+            Assert.Contains("s3.clues.json", Assert.Throws<InputException>(() => Load(clues: clues)).Message);
+        }
+        File.Delete(third);
         Assert.Contains("s3.clues.json", Assert.Throws<InputException>(() => Load(clues: clues)).Message);
     }
 
@@ -107,6 +126,9 @@ public sealed class StudySplitTests : IDisposable
     [InlineData("slices.json", "\"01.png\",", "", "23 slices")]
     [InlineData("slices.json", "\"s7\"", "\"../s7\"", "no file name")]
     [InlineData("slices.json", "\"s7\"", "\"s8\"", "twice")]
+    [InlineData("slices.json", "\"s7\"", "null", "not a manifest")]
+    [InlineData("slices.json", "\"05.png\"", "null", "holds null")]
+    [InlineData("slices.json", "[{", "[null,{", "holds null")]
     [InlineData("findings.json", "\"s7\"", "\"t7\"", "s7")]
     public void What_is_wrong_with_a_data_set_is_named(string file, string from, string to, string named)
     {
@@ -117,6 +139,16 @@ public sealed class StudySplitTests : IDisposable
         var error = Assert.Throws<InputException>(() => Load());
         Assert.Contains(named, error.Message);
         Assert.Contains(file, error.Message);
+    }
+
+    [Fact]
+    public void A_data_set_that_cannot_be_read_is_refused_before_anything_is_taught_or_written()
+    {
+        string run = Path.Combine(_folder, "run"), missing = Path.Combine(_folder, "nowhere");
+        var config = new RunConfig { Data = new DataConfig { Source = "ctrg", Path = missing } };
+        Assert.Contains(missing, Assert.Throws<InputException>(() =>
+            MiniTraining.Run(config, new RunFolder(run), ctIch: null, resume: false, [], new Progress<StageProgress>(), default)).Message);
+        Assert.False(Directory.Exists(run));
     }
 
     [SkippableFact]

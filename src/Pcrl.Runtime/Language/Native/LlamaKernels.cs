@@ -5,10 +5,10 @@ using Pcrl.Kernels.Quantised;
 namespace Pcrl.Runtime.Language.Native;
 
 /// <summary>
-/// Own kernels inside llama.cpp: products of quantised weights with two rows or more, which are what checking a draft costs. llama.cpp's CPU backend keeps a list
+/// Own kernels inside llama.cpp: products of quantised weights, which are what checking a draft costs. llama.cpp's CPU backend keeps a list
 /// of "extra buffer types", for processors' own weight layouts, and asks each entry about every operation before it computes it itself. One more entry answers
-/// for Q4_K weights that llama.cpp has laid out anew and for Q6_K weights; llama.cpp's threads call it where they would call their own kernel, so nothing is
-/// scheduled, copied or waited for. One row at a time is bound by memory and stays llama.cpp's.
+/// for Q4_K weights that llama.cpp has laid out anew, for Q6_K weights, and for attention (<see cref="LlamaAttention"/>); llama.cpp's threads call it where they
+/// would call their own kernel, so nothing is scheduled, copied or waited for. What a row gives does not depend on the rows beside it, so drafts change no text.
 /// <para>
 /// The list is no public interface: the entry is made only for the pinned commit and where all is found as expected (<see cref="LlamaInternals"/>), and each weight's layout is known by the type of
 /// the C++ object that llama.cpp has attached to it.
@@ -20,7 +20,7 @@ internal static unsafe class LlamaKernels
     private const string Switch = "PCRL_OWN_KERNELS";
 
     private static LlamaInternals _llama;
-    private static nint* _product;
+    private static nint* _product, _attention;
     private static volatile bool _enabled;
 
     /// <summary>Why the kernels are not in use in this process, or null.</summary>
@@ -59,6 +59,8 @@ internal static unsafe class LlamaKernels
         nint nothing = (nint)(delegate* unmanaged[Cdecl]<nint, void>)&Nothing;
         _product = Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, int, GgmlTensor*, nuint*, byte>)&WorkBytes,
             (nint)(delegate* unmanaged[Cdecl]<nint, GgmlWork*, GgmlTensor*, byte>)&Compute);
+        _attention = Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, int, GgmlTensor*, nuint*, byte>)&AttentionWorkBytes,
+            (nint)(delegate* unmanaged[Cdecl]<nint, GgmlWork*, GgmlTensor*, byte>)&ComputeAttention);
         nint* entry = Copy(new ReadOnlySpan<nint>((void*)_llama.Repacked, LlamaInternals.EntryWords));
         entry[LlamaInternals.EntryContext] = (nint)Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, nint, GgmlTensor*, byte>)&CanHold,
             (nint)(delegate* unmanaged[Cdecl]<nint, GgmlTensor*, nint*>)&KernelOf);
@@ -90,12 +92,15 @@ internal static unsafe class LlamaKernels
     /// <summary><c>extra_buffer_type::get_tensor_traits</c>: the kernel that computes an operation, or null to leave it to llama.cpp.</summary>
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
     private static nint* KernelOf(nint self, GgmlTensor* operation) =>
-        operation->Operation == GgmlTensor.MatrixProduct && _enabled && IsOurs(_llama, operation, operation->First, operation->Second) ? _product : null;
+        operation->Operation != GgmlTensor.MatrixProduct || !_enabled ? null
+        : IsOurs(_llama, operation, operation->First, operation->Second) ? _product
+        : LlamaAttention.IsOurs(operation->First, operation->Second) ? _attention
+        : null;
 
     /// <summary>Whether a product is of weights and rows that the kernels know.</summary>
     internal static bool IsOurs(in LlamaInternals llama, GgmlTensor* result, GgmlTensor* weights, GgmlTensor* input)
     {
-        if (weights->Type is not (GgmlTensor.Q4K or GgmlTensor.Q6K) || weights->Buffer == null || input->Count[1] < 2 || weights->Count[1] % Q4KProduct.Group != 0)
+        if (weights->Type is not (GgmlTensor.Q4K or GgmlTensor.Q6K) || weights->Buffer == null || weights->Count[1] % Q4KProduct.Group != 0)
             return false;
         bool isPlain = input->Type == GgmlTensor.F32 && input->Stride[0] == sizeof(float) && result->Stride[0] == sizeof(float)
             && input->Count[2] == 1 && input->Count[3] == 1 && weights->Count[2] == 1 && weights->Count[3] == 1;
@@ -141,6 +146,20 @@ internal static unsafe class LlamaKernels
                     Multiply(weights, group, blocks, tile, Math.Min(QuantisedRows.TileRows, rows - first), result + group * Q4KProduct.Group, (nint)(operation->Stride[1] / sizeof(float)));
             }
         }
+        return 1;
+    }
+
+    [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
+    private static byte AttentionWorkBytes(nint self, int threads, GgmlTensor* operation, nuint* bytes)
+    {
+        *bytes = LlamaAttention.WorkBytes(operation);
+        return 1;
+    }
+
+    [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
+    private static byte ComputeAttention(nint self, GgmlWork* work, GgmlTensor* operation)
+    {
+        LlamaAttention.Compute(_llama, work, operation);
         return 1;
     }
 

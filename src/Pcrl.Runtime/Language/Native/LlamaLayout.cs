@@ -58,8 +58,8 @@ internal unsafe struct GgmlTypeTraits
 [StructLayout(LayoutKind.Explicit)]
 internal unsafe struct GgmlTensor
 {
-    public const int F32 = 0, Q4K = 12, Q6K = 14; // ggml_type
-    public const int MatrixProduct = 29; // ggml_op
+    public const int F32 = 0, F16 = 1, Q4K = 12, Q6K = 14; // ggml_type
+    public const int None = 0, MatrixProduct = 29; // ggml_op
 
     [FieldOffset(0)] public int Type;
     [FieldOffset(8)] public GgmlBuffer* Buffer;
