@@ -9,6 +9,7 @@ using static TorchSharp.torch;
 namespace Pcrl.Train.Tests.Clues;
 
 /// <summary>What the small segmenter's training needs of the decoder beside the masks of one picture's prompts.</summary>
+[Collection("torch")]
 public sealed class MiniSamTests : IDisposable
 {
     private readonly SamModel _sam;
