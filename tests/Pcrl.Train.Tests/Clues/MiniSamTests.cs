@@ -98,7 +98,7 @@ public sealed class MiniSamTests : IDisposable
         double before = Best(sam);
         MiniSam.Fit(sam, slices, config with { Workers = 1 }, workers, new Silent(), default);
         double after = Best(sam);
-        Assert.True(after > 0.5 && after > 2 * before, $"{before:0.000} before, {after:0.000} after");
+        Assert.True(after > 0.3 && after > 3 * before, $"{before:0.000} before, {after:0.000} after");
     }
 
     [Fact]

@@ -28,7 +28,7 @@ public sealed class PrepareTests : IDisposable
         _sam = new SamModel(new SamConfig
         {
             ImageSize = Size, PatchSize = 4, EmbedDim = 16, Depth = 2, NumHeads = 2, MlpRatio = 2, WindowSize = 2, GlobalAttnIndexes = [1],
-            PromptEmbedDim = 16, MaskInChans = 8, DecoderMlpDim = 16, DecoderHeads = 2, IouHidden = 16,
+            PromptEmbedDim = 32, MaskInChans = 8, DecoderMlpDim = 16, DecoderHeads = 2, IouHidden = 16,
         });
         var config = new MedClipConfig
         {
