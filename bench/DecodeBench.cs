@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Text.Json;
 using Pcrl.Kernels;
+using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Studies;
@@ -88,8 +89,8 @@ internal static class DecodeBench
                 if (parsed.GetValue(output) is { } target)
                 {
                     Directory.CreateDirectory(target);
-                    File.WriteAllText(Path.Combine(target, "decode.md"), markdown);
-                    File.WriteAllText(Path.Combine(target, "decode.json"), row + "\n");
+                    AtomicFile.WriteText(Path.Combine(target, "decode.md"), markdown);
+                    AtomicFile.WriteText(Path.Combine(target, "decode.json"), row);
                 }
             }
             finally

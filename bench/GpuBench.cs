@@ -5,6 +5,7 @@ using System.Text;
 using System.Text.Json;
 using Pcrl.Kernels;
 using Pcrl.Kernels.Gpu;
+using Pcrl.Runtime;
 using Pcrl.Runtime.Vision;
 
 namespace Pcrl.Bench;
@@ -84,8 +85,8 @@ internal static class GpuBench
             foreach (string line in layers.Count > 0 ? GpuTiles.Table(layers) : [])
                 Say(text, line);
             var (contenders, versions) = right ? Race(devices, seed, rounds, slices, tiny, python, torch, text, cancellation) : ([], "");
-            File.WriteAllText(Path.Combine(output, "gpu.md"), text.ToString());
-            File.WriteAllText(Path.Combine(output, "gpu.json"), JsonSerializer.Serialize(new { conditions, torch = versions, slices, rounds, checks, layers, contenders }, Json.Readable));
+            AtomicFile.WriteText(Path.Combine(output, "gpu.md"), text.ToString());
+            AtomicFile.WriteText(Path.Combine(output, "gpu.json"), JsonSerializer.Serialize(new { conditions, torch = versions, slices, rounds, checks, layers, contenders }, Json.Readable));
             return right ? 0 : 1;
         }
         finally

@@ -4,6 +4,7 @@ using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Fitting;
+using Pcrl.Train.Models;
 using Pcrl.Train.Quantisation;
 
 namespace Pcrl.Convert;
@@ -65,7 +66,7 @@ public static class BundleConverter
     {
         var (config, shape) = (run.Config, run.Model.Shape);
         var language = new ModelTensors(config.Name, run.Model, "language_model.");
-        var adapters = language.Names.Where(name => name.Contains(".lora_", StringComparison.Ordinal)).ToList();
+        var adapters = language.Names.Where(LoraLinear.IsAdapter).ToList();
         var adapter = adapters.Count == 0 ? null : LoraAdapter.FromTensors(config.Name, language, adapters, _ => (shape.Lora.LoraAlpha, false));
         var checkpoint = new LlmCheckpoint($"pcrl-{config.Name}", shape.Language, language, run.Tokenizer.Data, ChatTemplate: null, Files: []);
         return Convert(

@@ -46,7 +46,7 @@ public sealed record ModelParts(RunConfig Config, LlmCheckpoint Language, LoraAd
             var weights = Keep(Checkpoint.Open(isRun ? run.ModelPath : trained));
             var adapter = isRun
                 ? LoraAdapter.Open(trained)
-                : LoraAdapter.FromTensors(trained, weights, weights.Names.Where(name => name.Contains(".lora_", StringComparison.Ordinal)), _ => (settings.Lora.LoraAlpha, false));
+                : LoraAdapter.FromTensors(trained, weights, weights.Names.Where(LoraLinear.IsAdapter), _ => (settings.Lora.LoraAlpha, false));
             var parts = new ModelParts(settings, language, adapter, weights, trunk is null ? null : Keep(Checkpoint.Open(trunk)),
                 isRun && File.Exists(run.PhrasesPath) ? run.PhrasesPath : null);
             parts.RequireVisualNames();

@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace Pcrl.Runtime;
 
 /// <summary>Writes files that are either whole or absent, whenever the process dies.</summary>
@@ -66,6 +68,10 @@ public static class AtomicFile
     }
 
     private static bool IsBelow(string path, string folder) => path.StartsWith(folder + "/", StringComparison.Ordinal);
+
+    /// <summary>Writes a text as UTF-8, ended by a line break whether it has one or not; else as <see cref="Write"/>.</summary>
+    public static void WriteText(string path, string text) =>
+        Write(path, stream => stream.Write(Encoding.UTF8.GetBytes(text.EndsWith('\n') ? text : text + "\n")));
 
     /// <summary>
     /// Writes to <c>PATH.tmp-PID</c> beside the target, flushes to disk, then renames over <paramref name="path"/>.

@@ -21,6 +21,16 @@ public class AtomicFileTests
         Assert.Contains("loop", Refusal(folder.File("loop")));
     }
 
+    [Theory]
+    [InlineData("脑沟正常。")]
+    [InlineData("脑沟正常。\n")]
+    public void ATextEndsWithOneLineBreak(string text)
+    {
+        using var folder = new TemporaryFolder();
+        AtomicFile.WriteText(folder.File("text"), text);
+        Assert.Equal("脑沟正常。\n"u8.ToArray(), File.ReadAllBytes(folder.File("text")));
+    }
+
     [Fact]
     public void ADeviceIsNeverReplaced()
     {

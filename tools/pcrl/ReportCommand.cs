@@ -109,7 +109,7 @@ internal static class ReportCommand
         report = report! with { TimingsMs = report.TimingsMs with { Total = clock.Elapsed.TotalMilliseconds } };
         string text = json ? report.ToJson() : $"{Report.DraftNotice}\n{report.Text}";
         if (output is not null)
-            AtomicFile.Write(output, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text + "\n")));
+            AtomicFile.WriteText(output, text);
         else
             Console.WriteLine(streams ? "" : text);
     }
@@ -138,7 +138,7 @@ internal static class ReportCommand
         double minutes = clock.Elapsed.TotalMinutes;
         string whole = json ? $"[{string.Join(",\n", texts)}]" : string.Join("\n", texts);
         if (output is not null)
-            AtomicFile.Write(output, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(whole + "\n")));
+            AtomicFile.WriteText(output, whole);
         else if (json)
             Console.WriteLine(whole);
         await Console.Error.WriteLineAsync(

@@ -12,10 +12,10 @@ namespace Pcrl.Runtime.Language;
 /// <param name="text">Turns tokens into text.</param>
 internal sealed class Sequence(float[] prompt, int visualTokens, int promptTokens, SamplingOptions sampling, TokenText text)
 {
-    private readonly Channel<GeneratedPiece> _pieces = Channel.CreateUnbounded<GeneratedPiece>(new() { SingleReader = true, SingleWriter = true });
     /// <summary>Waking a reader costs more than a small model's token: nobody sees more than fifty pieces a second.</summary>
     private static readonly TimeSpan ShortestPause = TimeSpan.FromMilliseconds(20);
 
+    private readonly Channel<GeneratedPiece> _pieces = Channel.CreateUnbounded<GeneratedPiece>(new() { SingleReader = true, SingleWriter = true });
     private readonly List<int> _tokens = [];
     private readonly StringBuilder _unread = new();
     private long _begin, _first, _handedOver;

@@ -37,16 +37,6 @@ internal readonly record struct DicomPixels(
     public float[] Decode(ReadOnlySpan<byte> stored, PixelWalk walk, ConcurrentDictionary<DicomPixels, float[]> tables)
     {
         float[] table = tables.GetOrAdd(this, static p => p.Table());
-        var pixels = new float[walk.Width * walk.Height];
-        var words = MemoryMarshal.Cast<byte, ushort>(stored);
-        for (int y = 0, i = 0; y < walk.Height; y++)
-        {
-            int at = walk.Start + y * walk.StepY;
-            for (int x = 0; x < walk.Width; x++, i++, at += walk.StepX)
-            {
-                pixels[i] = table[BitsAllocated == 16 ? words[at] : stored[at]];
-            }
-        }
-        return pixels;
+        return BitsAllocated == 16 ? walk.Read(MemoryMarshal.Cast<byte, ushort>(stored), table) : walk.Read(stored, table);
     }
 }

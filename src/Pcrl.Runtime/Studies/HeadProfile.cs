@@ -31,16 +31,17 @@ internal sealed record HeadProfile(IReadOnlyList<float> Parts, float Largest, He
         {
             var pixels = slice.Pixels.AsSpan(y * step * slice.Width, slice.Width);
             var (first, last) = (int.MaxValue, -1);
-            for (int x = 0; x < columns; x++)
+            // Without branches: no processor foresees noise.
+            var row = tissue.AsSpan(y * columns, columns);
+            for (int x = 0; x < row.Length; x++)
             {
                 float value = pixels[x * step];
-                if (value >= bone)
-                {
-                    (first, last) = (Math.Min(first, x), x);
-                    (firstBone[x], lastBone[x]) = (Math.Min(firstBone[x], y), y);
-                }
-                else
-                    tissue[y * columns + x] = value >= tissueFrom && value <= tissueTo;
+                bool isBone = value >= bone;
+                row[x] = !isBone & value >= tissueFrom & value <= tissueTo;
+                first = isBone ? Math.Min(first, x) : first;
+                last = isBone ? x : last;
+                firstBone[x] = isBone ? Math.Min(firstBone[x], y) : firstBone[x];
+                lastBone[x] = isBone ? y : lastBone[x];
             }
             rowRange[y] = (first, last);
         }
@@ -49,8 +50,10 @@ internal sealed record HeadProfile(IReadOnlyList<float> Parts, float Largest, He
         {
             for (int y = 0; y < rows; y++)
             {
-                for (int x = 0; x < columns; x++)
-                    tissue[y * columns + x] &= rowRange[y].First < x && x < rowRange[y].Last && firstBone[x] < y && y < lastBone[x];
+                var row = tissue.AsSpan(y * columns, columns);
+                var (first, last) = rowRange[y];
+                for (int x = 0; x < row.Length; x++)
+                    row[x] &= first < x & x < last & firstBone[x] < y & y < lastBone[x];
             }
         }
         float sampleArea = step * step * (float.IsNaN(slice.PixelSpacingX) ? 1 : slice.PixelSpacingX * slice.PixelSpacingY);
@@ -104,11 +107,12 @@ internal sealed record HeadProfile(IReadOnlyList<float> Parts, float Largest, He
     /// <summary>Measures all slices; falls back to all tissue where no slice shows a skull.</summary>
     public static HeadProfile[] MeasureAll(Study study)
     {
-        var profiles = Array.ConvertAll(study.Slices.ToArray(), s => Measure(s, study.Unit, skull: true));
+        HeadProfile[] Measured(bool skull) => [.. study.Slices.Select(slice => Measure(slice, study.Unit, skull))];
+        var profiles = Measured(skull: true);
         float largest = profiles.Max(p => p.Largest);
         var slice = study.Slices[0];
         float sliceArea = slice.Width * slice.Height * (float.IsNaN(slice.PixelSpacingX) ? 1 : slice.PixelSpacingX * slice.PixelSpacingY);
         // The inside of a skull fills at least a twentieth of any picture that shows a whole head.
-        return largest > sliceArea / 20 ? profiles : Array.ConvertAll(study.Slices.ToArray(), s => Measure(s, study.Unit, skull: false));
+        return largest > sliceArea / 20 ? profiles : Measured(skull: false);
     }
 }

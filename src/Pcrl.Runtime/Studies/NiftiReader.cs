@@ -62,7 +62,9 @@ internal static class NiftiReader
         {
             throw new InputException(path, "its compression is damaged", e);
         }
-        var slices = StudyReader.ForEach([.. Enumerable.Range(0, view.Z.Length)], k => view.Slice(source, k, Decode(header, voxels, view, k)), cancellation);
+        float[]? table = header.DataType is NiftiType.Int16 or NiftiType.UInt16 ? Table(header) : null;
+        var slices = StudyReader.ForEach([.. Enumerable.Range(0, view.Z.Length)], k => view.Slice(
+            source, k, table is null ? Decode(header, voxels, view, k) : view.Walk(k).Read(MemoryMarshal.Cast<byte, ushort>(voxels), table)), cancellation);
         return new Study("nifti", PixelUnit.Hounsfield, slices, setAside, view.Tilt, header.Window);
     }
 
@@ -94,6 +96,18 @@ internal static class NiftiReader
         }
     }
 
+    /// <summary>HU of every pattern that 16 stored bits can have: CTs are stored so.</summary>
+    private static float[] Table(NiftiHeader header)
+    {
+        var table = new float[1 << 16];
+        for (int pattern = 0; pattern < table.Length; pattern++)
+        {
+            ushort bits = header.Swapped ? BinaryPrimitives.ReverseEndianness((ushort)pattern) : (ushort)pattern;
+            table[pattern] = HounsfieldRange.Clamp((header.DataType == NiftiType.Int16 ? (short)bits : bits) * (double)header.Slope + header.Intercept);
+        }
+        return table;
+    }
+
     private static float[] Decode(NiftiHeader header, byte[] voxels, View view, int k)
     {
         var walk = view.Walk(k);
@@ -101,8 +115,6 @@ internal static class NiftiReader
         {
             NiftiType.UInt8 => Decode<byte>(b => b),
             NiftiType.Int8 => Decode<sbyte>(b => b),
-            NiftiType.Int16 => Decode<short>(BinaryPrimitives.ReverseEndianness),
-            NiftiType.UInt16 => Decode<ushort>(BinaryPrimitives.ReverseEndianness),
             NiftiType.Int32 => Decode<int>(BinaryPrimitives.ReverseEndianness),
             NiftiType.UInt32 => Decode<uint>(BinaryPrimitives.ReverseEndianness),
             NiftiType.Float32 => Decode<float>(v => BitConverter.UInt32BitsToSingle(BinaryPrimitives.ReverseEndianness(BitConverter.SingleToUInt32Bits(v)))),

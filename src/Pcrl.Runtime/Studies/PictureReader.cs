@@ -73,7 +73,7 @@ internal static class PictureReader
             throw Damaged(file);
         }
         var stored = bitmap.GetPixelSpan();
-        var pixels = new float[info.Width * info.Height];
+        float[] pixels = GC.AllocateUninitializedArray<float>(info.Width * info.Height);
         long coloured = 0;
         for (int y = 0; y < info.Height; y++)
         {

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Numerics;
 using System.Numerics.Tensors;
 
 namespace Pcrl.Runtime.Studies;
@@ -9,7 +10,7 @@ public static class SliceImages
     /// <summary>Side of the crop in sides of the intracranial box: leaves room for skull and scalp.</summary>
     private const double Margin = 1.22;
 
-    private const int ParallelFrom = 1 << 20; // output pixels
+    private const int ParallelFrom = 1 << 21; // pixels read and made
 
     /// <summary>
     /// Windows, crops a square around the head (the same for all slices, so that the head has the same scale in every study) and
@@ -28,7 +29,7 @@ public static class SliceImages
         int plane = imageSize * imageSize;
         void One(int i) => Render(study.Slices[selection.Slices[i].Slice], selection.HeadBox, scale, offset, imageSize, images.AsSpan(i * plane, plane));
         // Training prepares small slices on its own threads: there more threads cost more than they bring.
-        if (images.Length >= ParallelFrom)
+        if (images.Length + selection.Slices.Sum(s => study.Slices[s.Slice].Pixels.Length) >= ParallelFrom)
             Parallel.For(0, selection.Slices.Count, One);
         else
         {
@@ -53,10 +54,7 @@ public static class SliceImages
         for (int y = firstRow; y < lastRow; y++)
         {
             var windowed = line.AsSpan(0, slice.Width);
-            TensorPrimitives.Multiply(slice.Pixels.AsSpan(y * slice.Width, slice.Width), scale, windowed);
-            TensorPrimitives.Add(windowed, offset, windowed);
-            TensorPrimitives.Max(windowed, 0, windowed);
-            TensorPrimitives.Min(windowed, 1, windowed);
+            Window(slice.Pixels.AsSpan(y * slice.Width, slice.Width), scale, offset, windowed);
             var output = narrow.AsSpan((y - firstRow) * size, size);
             for (int x = 0; x < size; x++)
             {
@@ -78,6 +76,16 @@ public static class SliceImages
         }
         ArrayPool<float>.Shared.Return(narrow);
         ArrayPool<float>.Shared.Return(line);
+    }
+
+    /// <summary>The pixels from 0 (black) to 1 (white), in one pass; what a fused multiplication would round otherwise must not differ between processors.</summary>
+    private static void Window(ReadOnlySpan<float> pixels, float scale, float offset, Span<float> windowed)
+    {
+        int x = 0;
+        for (; x <= pixels.Length - Vector<float>.Count; x += Vector<float>.Count)
+            Vector.Min(Vector.Max(new Vector<float>(pixels[x..]) * scale + new Vector<float>(offset), Vector<float>.Zero), Vector<float>.One).CopyTo(windowed[x..]);
+        for (; x < pixels.Length; x++)
+            windowed[x] = Math.Min(Math.Max(pixels[x] * scale + offset, 0), 1);
     }
 
     /// <summary>

@@ -89,12 +89,12 @@ public sealed class RunFolder
     /// <exception cref="InputException">The folder cannot be written.</exception>
     public void Save(RunConfig config, TokenizerData tokenizer, PcrlModel model)
     {
-        WriteText(ConfigPath, config.ToJson());
+        AtomicFile.WriteText(ConfigPath, config.ToJson());
         tokenizer.Save(TokenizerPath);
         var weights = Weights.Of(model).ToList();
         Weights.Save(ModelPath, weights.Where(w => IsInModelFile(config, w.Name)));
-        Weights.Save(AdapterPath, weights.Where(w => IsAdapter(w.Name)).Select(w => (NameInFile(w.Name), w.Value)));
-        WriteText(AdapterConfigPath, new JsonObject
+        Weights.Save(AdapterPath, weights.Where(w => LoraLinear.IsAdapter(w.Name)).Select(w => (NameInFile(w.Name), w.Value)));
+        AtomicFile.WriteText(AdapterConfigPath, new JsonObject
         {
             ["peft_type"] = "LORA",
             ["task_type"] = "CAUSAL_LM",
@@ -111,18 +111,18 @@ public sealed class RunFolder
 
     /// <summary>Writes <c>phrases.txt</c>.</summary>
     /// <exception cref="InputException">The folder cannot be written.</exception>
-    public void SavePhrases(IEnumerable<string> findings) => WriteText(PhrasesPath, string.Join('\n', findings));
+    public void SavePhrases(IEnumerable<string> findings) => AtomicFile.WriteText(PhrasesPath, string.Join('\n', findings));
 
     /// <summary>Writes <c>metrics.json</c>.</summary>
     /// <exception cref="InputException">The folder cannot be written.</exception>
-    public void SaveMetrics(JsonObject metrics) => WriteText(MetricsPath, metrics.ToJsonString(Json));
+    public void SaveMetrics(JsonObject metrics) => AtomicFile.WriteText(MetricsPath, metrics.ToJsonString(Json));
 
     /// <summary>Writes curves and sample reports of a joint fit.</summary>
     /// <exception cref="InputException">The folder cannot be written.</exception>
     public void SaveHistory(FitHistory history)
     {
-        WriteText(At("curves.csv"), history.ToCsv());
-        WriteText(At("samples.txt"), history.ToSamples());
+        AtomicFile.WriteText(At("curves.csv"), history.ToCsv());
+        AtomicFile.WriteText(At("samples.txt"), history.ToSamples());
         FitCurves.Write(history, At("curves.png"));
     }
 
@@ -157,7 +157,7 @@ public sealed class RunFolder
             using (var file = SafetensorsFile.Open(ModelPath))
                 Weights.Load(file, weights.Where(w => IsInModelFile(config, w.Name)));
             using (var file = SafetensorsFile.Open(AdapterPath))
-                Weights.Load(file, weights.Where(w => IsAdapter(w.Name)), NameInFile);
+                Weights.Load(file, weights.Where(w => LoraLinear.IsAdapter(w.Name)), NameInFile);
             if (config.LanguageBase != BaseWeights.Float32)
             {
                 using var brought = Checkpoint.Open(config.Pretrained.Language ?? throw new InputException(ConfigPath, "does not say where the LLM is (pretrained.language)"));
@@ -175,18 +175,13 @@ public sealed class RunFolder
 
     /// <summary>What the joint fit makes: branches, heads and adapters, with their BatchNorm statistics.</summary>
     internal static IEnumerable<(string Name, TorchSharp.torch.Tensor Value)> Fitted(PcrlModel model) => Weights.Of(model)
-        .Where(w => IsAdapter(w.Name) || w.Name.StartsWith("local_", StringComparison.Ordinal) || w.Name.StartsWith("global_", StringComparison.Ordinal));
+        .Where(w => LoraLinear.IsAdapter(w.Name) || w.Name.StartsWith("local_", StringComparison.Ordinal) || w.Name.StartsWith("global_", StringComparison.Ordinal));
 
     /// <summary>A weight's name in files: PEFT's for adapters, the model's own for the rest.</summary>
-    internal static string NameInFile(string name) => IsAdapter(name) ? AdapterPrefix + name[LanguagePrefix.Length..] : name;
+    internal static string NameInFile(string name) => LoraLinear.IsAdapter(name) ? AdapterPrefix + name[LanguagePrefix.Length..] : name;
 
     private static bool IsInModelFile(RunConfig config, string name) =>
-        !IsAdapter(name) && (config.LanguageBase == BaseWeights.Float32 || !name.StartsWith(LanguagePrefix, StringComparison.Ordinal));
-
-    internal static bool IsAdapter(string name) => name.Contains(".lora_");
-
-    internal static void WriteText(string path, string text) =>
-        AtomicFile.Write(path, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text + "\n")));
+        !LoraLinear.IsAdapter(name) && (config.LanguageBase == BaseWeights.Float32 || !name.StartsWith(LanguagePrefix, StringComparison.Ordinal));
 }
 
 /// <summary>A model with everything around it.</summary>

@@ -35,7 +35,7 @@ public static class CluePictures
         string Name(string suffix) => Path.Combine(folder, study.Id + suffix);
         AtomicFile.Write(Name(".gallery.png"), stream => stream.Write(galleryPng));
         AtomicFile.Write(Name(".report.png"), stream => stream.Write(foundPng));
-        AtomicFile.Write(Name(".report.html"), stream => stream.Write(Encoding.UTF8.GetBytes(Html(study, clues, galleryPng))));
+        AtomicFile.WriteText(Name(".report.html"), Html(study, clues, galleryPng));
     }
 
     /// <summary>A column per layer, skull base left; every mask of the gallery in a colour of its own, the largest below.</summary>

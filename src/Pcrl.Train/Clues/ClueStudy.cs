@@ -25,7 +25,7 @@ public sealed record ClueStudy(string Id, int ImageSize, byte[] Slices, string F
     public static ClueStudy Prepare(string id, Study study, string findings, int imageSize)
     {
         float[] images = SliceImages.Prepare(study, SliceSelector.Select(study), imageSize, WindowChoice.Brain);
-        return new ClueStudy(id, imageSize, Array.ConvertAll(images, v => (byte)(255 * v + 0.5f)), findings);
+        return new ClueStudy(id, imageSize, TrainingStudy.ToBytes(images), findings);
     }
 }
 
@@ -83,6 +83,6 @@ public sealed partial record ClueDataset(IReadOnlyList<string> Ids, Func<int, in
     /// <summary>Whether an id may become a file name.</summary>
     internal static bool IsSafeId(string id) => SafeId().IsMatch(id);
 
-    [GeneratedRegex(@"^[A-Za-z0-9_][A-Za-z0-9._-]{0,100}$")]
+    [GeneratedRegex(@"^[A-Za-z0-9_][A-Za-z0-9._-]{0,100}\z")]
     private static partial Regex SafeId();
 }

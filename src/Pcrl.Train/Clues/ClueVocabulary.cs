@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Pcrl.Runtime;
+using Pcrl.Runtime.Studies;
 using Pcrl.Train.Data;
 
 namespace Pcrl.Train.Clues;
@@ -81,16 +82,33 @@ public sealed record ClueVocabulary
 
     private static ClueVocabulary Check(string path, ClueVocabulary read)
     {
-        if (read.Layers.Count == 0)
-            throw new InputException(path, "names no layers");
-        if (read.Entities.FirstOrDefault(e => e.Length == 0 || !read.English.ContainsKey(e)) is { } nameless)
+        if (read.Layers.Count != SliceSelector.Layers)
+            throw new InputException(path, $"names {read.Layers.Count} layers, {SliceSelector.Layers} are needed");
+        if (read.Entities.Count == 0)
+            throw new InputException(path, "names no entities");
+        if (read.Entities.FirstOrDefault(e => e.Length == 0 || !read.English.TryGetValue(e, out string? name) || string.IsNullOrWhiteSpace(name)) is { } nameless)
             throw new InputException(path, $"has no English name for the entity '{nameless}'");
         if (read.Corrections.Any(pair => pair.Count != 2 || pair[0].Length == 0))
             throw new InputException(path, "has a correction that is not a pair");
-        if (read.Simplified.Any(pair => pair.Key.Length != 1 || pair.Value.Length != 1))
+        if (read.Simplified.Any(pair => pair.Key.Length != 1 || pair.Value is not { Length: 1 }))
             throw new InputException(path, "maps a traditional form that is not one character");
-        if (!read.ImagePrompt.Contains("{0}"))
-            throw new InputException(path, "has an image prompt without {0}");
+        if (read.OutsideHead.Contains("") || read.Headings.Contains(""))
+            throw new InputException(path, "has an empty word among its headings or the words for organs outside the head");
+        if (!TakesName(read.ImagePrompt))
+            throw new InputException(path, "has an image prompt that does not take a name at {0}");
         return read;
+    }
+
+    private static bool TakesName(string prompt)
+    {
+        const string name = "Thalamus";
+        try
+        {
+            return string.Format(null, prompt, name) is var sentence && sentence.Contains(name, StringComparison.Ordinal) && !prompt.Contains(name, StringComparison.Ordinal);
+        }
+        catch (FormatException)
+        {
+            return false;
+        }
     }
 }

@@ -50,6 +50,8 @@ internal static class Ctrg
             if (!findings.TryGetValue(entry.Id, out string? text))
                 throw new InputException(findingsFile, $"has no findings of study {entry.Id}");
             string clean = FindingsText.Clean(text, ClueVocabulary.Default);
+            if (clean.Length == 0)
+                throw new InputException(findingsFile, $"says nothing of the head in study {entry.Id}");
             byte[] slices = Slices(Path.Combine(folder, "images", entry.Id), manifest, entry, imageSize, cancellation);
             studies.Add((entry.Patient ?? entry.Id, new TrainingStudy((ulong)studies.Count, slices, Unlabelled(), null, [clean], [])
             {
@@ -84,6 +86,8 @@ internal static class Ctrg
     private static Entry[] ReadManifest(string path)
     {
         var entries = JsonFile.Read<Entry[]>(path, "a manifest of slices", Form);
+        if (entries.Length == 0)
+            throw new InputException(path, "names no studies");
         foreach (var entry in entries)
         {
             if (!ClueDataset.IsSafeId(entry.Id))

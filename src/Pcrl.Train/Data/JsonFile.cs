@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Pcrl.Runtime;
@@ -23,10 +24,11 @@ internal static class JsonFile
     {
         try
         {
-            using var document = JsonDocument.Parse(File.ReadAllBytes(path));
+            var bytes = File.ReadAllBytes(path).AsMemory();
+            using var document = JsonDocument.Parse(bytes.Span.StartsWith(Encoding.UTF8.Preamble) ? bytes[Encoding.UTF8.Preamble.Length..] : bytes);
             if (HasHole(document.RootElement))
                 throw new JsonException("a list in it holds null");
-            return document.Deserialize<T>(form) ?? throw new JsonException("it is empty");
+            return document.Deserialize<T>(form) ?? throw new JsonException("it holds null");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -38,7 +40,7 @@ internal static class JsonFile
         }
     }
 
-    /// <summary>Whether any list or table holds null: the serializer looks at the types of properties only, not of elements.</summary>
+    /// <summary>Whether any list holds null: the serializer looks at the types of properties only, not of elements.</summary>
     private static bool HasHole(JsonElement element) => element.ValueKind switch
     {
         JsonValueKind.Array => element.EnumerateArray().Any(e => e.ValueKind == JsonValueKind.Null || HasHole(e)),

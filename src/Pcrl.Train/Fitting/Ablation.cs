@@ -76,14 +76,14 @@ public sealed class Ablation
                     using var fit = new JointFit(run, workers, training, null);
                     fit.Run(null, false, null, progress, cancellation);
                     score = ReportScore.Of(references, ReportWriter.Write(run, heldOut.Features, progress, cancellation), cancellation);
-                    RunFolder.WriteText(file, JsonSerializer.Serialize(new Fit(key, score), Json));
+                    AtomicFile.WriteText(file, JsonSerializer.Serialize(new Fit(key, score), Json));
                 }
                 scores[row].Add(score);
                 told(table = new AblationTable([.. copying, .. _rows.Zip(scores, (r, s) => new AblationRow(r.Name, r.Description, s))]));
             }
         }
-        RunFolder.WriteText(Path.Combine(_folder, "table.md"), table.ToMarkdown());
-        RunFolder.WriteText(Path.Combine(_folder, "table.json"), JsonSerializer.Serialize(table, Json));
+        AtomicFile.WriteText(Path.Combine(_folder, "table.md"), table.ToMarkdown());
+        AtomicFile.WriteText(Path.Combine(_folder, "table.json"), JsonSerializer.Serialize(table, Json));
         return table;
     }
 

@@ -121,7 +121,7 @@ internal sealed record BaseModel(TrainedRun Run, TrunkHeads Heads, IReadOnlyList
         .Concat(Enumerable.Repeat(config.Prompt.Tail, studies.Count));
 
     /// <summary>What the language stage teaches: all but the adapters, which the fit begins anew and whose shape is the fit's affair.</summary>
-    private static IEnumerable<(string Name, Tensor Value)> LanguageBase(PcrlModel model) => Weights.Of(model.Language).Where(w => !RunFolder.IsAdapter(w.Name));
+    private static IEnumerable<(string Name, Tensor Value)> LanguageBase(PcrlModel model) => Weights.Of(model.Language).Where(w => !LoraLinear.IsAdapter(w.Name));
 
     /// <summary>Fills a part of a model from a file.</summary>
     public static void Load(string path, nn.Module module, string prefix = "")

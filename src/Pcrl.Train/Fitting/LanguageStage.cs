@@ -44,7 +44,7 @@ internal sealed class LanguageStage
         Random[] randoms = [.. models.Select((_, i) => new Random(seed + i))];
         try
         {
-            var replicas = models.Select(m => m.Language.named_parameters().Where(p => !RunFolder.IsAdapter(p.name)).Select(p => p.parameter).ToArray()).ToArray();
+            var replicas = models.Select(m => m.Language.named_parameters().Where(p => !LoraLinear.IsAdapter(p.name)).Select(p => p.parameter).ToArray()).ToArray();
             return FitLoop.Run("language", fit, workers, replicas, worker =>
             {
                 var (llama, random) = (models[worker].Language, randoms[worker]);

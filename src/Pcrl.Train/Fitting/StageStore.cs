@@ -52,7 +52,7 @@ internal sealed class StageStore(RunFolder folder, Action begin)
         var record = make(path);
         record.Insert(0, "key", _chain);
         record.Insert(1, "seconds", Math.Round(clock.Elapsed.TotalSeconds, 1));
-        AtomicFile.Write(recordPath, stream => stream.Write(Encoding.UTF8.GetBytes(record.ToJsonString())));
+        AtomicFile.WriteText(recordPath, record.ToJsonString());
         _records[name] = record;
     }
 

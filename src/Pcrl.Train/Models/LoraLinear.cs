@@ -47,6 +47,9 @@ public sealed class LoraLinear : Module<Tensor, Tensor>
             register_module("quantised", _quantised);
     }
 
+    /// <summary>Whether a weight's name, the model's own or PEFT's, is that of an adapter.</summary>
+    public static bool IsAdapter(string name) => name.Contains(".lora_", StringComparison.Ordinal);
+
     /// <summary>The adapter's weights, A and B; none without an adapter.</summary>
     internal IEnumerable<Tensor> Adapter => lora_A is null ? [] : [lora_A.weight!, lora_B!.weight!];
 

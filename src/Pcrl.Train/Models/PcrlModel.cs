@@ -148,13 +148,13 @@ public sealed class PcrlModel : Module
         if (loss.Theme > 0)
             prefixes.AddRange(["global_visual_align.", "global_text_align.", "global_bert_align.", "global_logit_scale"]);
         return [.. named_parameters()
-            .Where(p => p.name.Contains(".lora_") || prefixes.Any(prefix => p.name.StartsWith(prefix, StringComparison.Ordinal)))
+            .Where(p => LoraLinear.IsAdapter(p.name) || prefixes.Any(prefix => p.name.StartsWith(prefix, StringComparison.Ordinal)))
             .Select(p => (p.name, p.parameter))];
     }
 
     /// <summary>How many weights of each part are trained on the given losses; all adapters together are called LoRA.</summary>
     public IReadOnlyList<(string Part, long Count)> TrainedCounts(LossConfig loss) => [.. Trained(loss)
-        .GroupBy(p => p.Name.Contains(".lora_") ? "LoRA" : p.Name.Split('.')[0], p => p.Value.numel())
+        .GroupBy(p => LoraLinear.IsAdapter(p.Name) ? "LoRA" : p.Name.Split('.')[0], p => p.Value.numel())
         .Select(part => (part.Key, part.Sum()))];
 
     /// <summary>Leaves gradients to what is trained on the given losses, puts that into training mode, and gives it back.</summary>

@@ -158,6 +158,12 @@ public sealed class PrepareTests : IDisposable
         Assert.DoesNotContain('\n', message);
     }
 
+    [Theory]
+    [InlineData("a", true)]
+    [InlineData("a\n", false)]
+    [InlineData("../a", false)]
+    public void An_id_is_a_file_name(string id, bool isSafe) => Assert.Equal(isSafe, ClueDataset.IsSafeId(id));
+
     [Fact]
     public void Two_entities_on_a_slice_are_merged_and_one_without_a_mask_is_left_out()
     {

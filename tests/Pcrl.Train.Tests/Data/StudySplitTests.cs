@@ -141,6 +141,18 @@ public sealed class StudySplitTests : IDisposable
         Assert.Contains(file, error.Message);
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData("胸部未见异常。")]
+    public void Findings_that_say_nothing_of_the_head_are_refused(string text)
+    {
+        string path = Path.Combine(_folder, "findings.json");
+        var findings = System.Text.Json.Nodes.JsonNode.Parse(File.ReadAllText(path))!;
+        findings[7]!["findings"] = text;
+        File.WriteAllText(path, findings.ToJsonString());
+        Assert.Contains("nothing of the head in study s7", Assert.Throws<InputException>(() => Load()).Message);
+    }
+
     [Fact]
     public void A_data_set_that_cannot_be_read_is_refused_before_anything_is_taught_or_written()
     {
