@@ -50,15 +50,15 @@ public sealed record MiniCluesConfig
     /// <summary>The image-text model.</summary>
     public ClipConfig Clip { get; init; } = new()
     {
-        ImageSize = 64, PatchSize = 8, VisionWidth = 64, VisionLayers = 3, VisionHeads = 1, VocabSize = 258, ContextLength = 64,
+        ImageSize = 64, PatchSize = 16, VisionWidth = 64, VisionLayers = 3, VisionHeads = 1, VocabSize = 258, ContextLength = 64,
         TextWidth = 64, TextLayers = 1, TextHeads = 1, ProjectionDim = 64,
     };
 
     /// <summary>Optimisation of the image-text model; the batch counts masked slices.</summary>
-    public FitConfig ClipFit { get; init; } = new() { Steps = 600, Batch = 32, LearningRate = 2e-3, WeightDecay = 0.01 };
+    public FitConfig ClipFit { get; init; } = new() { Steps = 600, Batch = 64, LearningRate = 2e-3, WeightDecay = 0.01 };
 
-    /// <summary>Slices whose galleries the image-text model learns from, beside the true organs of all.</summary>
-    public int ClipGalleries { get; init; } = 192;
+    /// <summary>Slices whose galleries the image-text model learns from.</summary>
+    public int ClipGalleries { get; init; } = 384;
 
     /// <summary>Points per side for these galleries.</summary>
     public int ClipPoints { get; init; } = 8;
@@ -115,18 +115,22 @@ public static class MiniClues
         var slices = Slices(MakePhantoms(config, progress, cancellation), config);
         using var workers = new Workers(config.Workers);
         workers.Seed(config.Seed);
-        List<LabelledMask> masks = [.. slices.SelectMany(s => s.Things.Where(t => !t.IsLesion).Select(t => new LabelledMask(s, t.Mask)))];
+        LabelledMask[] masks;
         using (var sam = new SamModel(config.Sam))
         {
             MiniSam.Fit(sam, slices, config, workers, progress, cancellation);
             Weights.Save(SamFile(folder), Weights.Of(sam));
-            masks.AddRange(Galleries(sam, slices.AsSpan(0, Math.Min(slices.Length, config.ClipGalleries)).ToArray(), config, progress, cancellation));
+            masks = [.. Galleries(sam, Spread(slices, config.ClipGalleries), config, progress, cancellation)];
         }
         using var clip = new ClipModel(config.Clip);
         WriteVocabulary(ClipFolder(folder));
         MiniClip.Fit(clip, ClipScorer.ReadVocabulary(ClipFolder(folder)), masks, config, workers, progress, cancellation);
         Weights.Save(Path.Combine(ClipFolder(folder), "model.safetensors"), Weights.Of(clip));
     }
+
+    /// <summary>As many slices as wanted, of all phantoms.</summary>
+    private static TrainingSlice[] Spread(TrainingSlice[] slices, int wanted) =>
+        wanted >= slices.Length ? slices : [.. Enumerable.Range(0, wanted).Select(i => slices[(int)((long)i * slices.Length / wanted)])];
 
     /// <summary>What retrieval will choose among, on slices whose truth is known.</summary>
     private static IEnumerable<LabelledMask> Galleries(

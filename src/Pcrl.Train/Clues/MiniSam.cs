@@ -24,8 +24,9 @@ internal sealed class MiniSam : IDisposable
     private readonly SamModel _sam;
     private readonly Tensor _positions;
     private readonly Parameter _kinds; // [kinds, D/8]: the channels' weights that make the mask of an organ, of lesions, of the head
-    private readonly nn.Module<Tensor, Tensor> _namer; // names the kinds of a point's masks; thrown away
     private readonly Tensor _rarity; // [organs and lesions]: weights in the cross-entropy
+
+    internal static double Weight = 1; internal static Action<string, SamModel, Parameter>? Probe;
 
     private MiniSam(SamModel sam, Tensor rarity)
     {
@@ -34,8 +35,7 @@ internal sealed class MiniSam : IDisposable
         _positions = sam.PromptEncoder.DensePositions().to(Type).DetachFromDisposeScope();
         int channels = sam.Config.PromptEmbedDim / 8;
         _kinds = nn.Parameter((randn(Kinds, channels) / Math.Sqrt(channels)).to(Type));
-        _namer = nn.Linear(sam.Config.PromptEmbedDim, Kinds).to(Type);
-        Parameters = [.. sam.parameters(), _kinds, .. _namer.parameters()];
+        Parameters = [.. sam.parameters(), _kinds];
         sam.train();
     }
 
@@ -45,7 +45,7 @@ internal sealed class MiniSam : IDisposable
     private IReadOnlyList<Parameter> Channels => [.. _sam.named_parameters().Where(p => MakesChannels(p.name)).Select(p => p.parameter)];
 
     /// <summary>What chooses masks for a point.</summary>
-    private IReadOnlyList<Parameter> Choosers => [.. _sam.named_parameters().Where(p => !MakesChannels(p.name)).Select(p => p.parameter), .. _namer.parameters()];
+    private IReadOnlyList<Parameter> Choosers => [.. _sam.named_parameters().Where(p => !MakesChannels(p.name) && !(p.name.Contains("hypernetworks") && p.name.Contains("layers.2."))).Select(p => p.parameter)];
 
     private static bool MakesChannels(string name) =>
         name.StartsWith("image_encoder.", StringComparison.Ordinal) || name.Contains("no_mask_embed") || name.Contains("norm4") || name.Contains("output_upscaling");
@@ -79,6 +79,7 @@ internal sealed class MiniSam : IDisposable
         try
         {
             Learn("organs", config.OrganFit, l => [.. l.Channels, l._kinds], (learner, chosen, random) => learner.OrganLoss(chosen, random));
+            Probe?.Invoke("organs", first._sam, first._kinds);
             foreach (var learner in learners)
                 MiniSamStart.Know(learner._sam, learner._kinds);
             Learn("points", config.PointFit, l => l.Choosers, (learner, chosen, random) => learner.PointLoss(chosen, config.Points, random));
@@ -136,11 +137,11 @@ internal sealed class MiniSam : IDisposable
         var (tokens, patches) = Attend(embedding, prompts);
         var kinds = tensor(prompts.Kinds); // [N · 3]
         var shown = kinds.ne((long)PhantomOrgan.Outside).to(float32);
-        var weights = _sam.MaskDecoder.Weights(tokens, multimask: true).to(float32);
-        var known = _kinds.detach().to(float32);
-        var distance = (weights.flatten(0, 1) - known.index_select(0, kinds)).square().sum(1).add(1e-4).sqrt() / known.square().sum(1).mean().sqrt();
-        var names = _namer.forward(tokens.narrow(1, 2, SamMaskDecoder.Multimasks)).flatten(0, 1).to(float32); // behind the IoU's token and the single mask's
-        var entropy = nn.functional.cross_entropy(names, kinds, ignore_index: (long)PhantomOrgan.Outside);
+        var choices = _sam.MaskDecoder.Choices(tokens).narrow(2, 0, Kinds).flatten(0, 1).to(float32); // [N · 3, kinds]
+        var entropy = nn.functional.cross_entropy(choices, kinds, ignore_index: (long)PhantomOrgan.Outside);
+        var sides = 2 * nn.functional.one_hot(kinds, Kinds).to(float32) * shown.unsqueeze(1) - 1;
+        var distance = (1 - sides * choices).clamp_min(0).square().sum(1).add(1e-4).sqrt();
+        var weights = choices.detach().clamp_min(0).matmul(_kinds.detach().to(float32)).view(tokens.shape[0], SamMaskDecoder.Multimasks, -1);
         Tensor real;
         using (no_grad())
         {
@@ -151,7 +152,7 @@ internal sealed class MiniSam : IDisposable
             real = both / (inside.sum(2) + area.gather(1, each) - both).clamp_min(1) * shown.view_as(both);
         }
         var error = (_sam.MaskDecoder.Quality(tokens, multimask: true).to(float32).view_as(real) - real).square();
-        return (entropy + (distance * shown).mean() + error.mean()).MoveToOuterDisposeScope();
+        return (entropy + Weight * distance.mean() + error.mean()).MoveToOuterDisposeScope();
     }
 
     private Tensor Embed(MiniSamPrompts prompts) => _sam.ImageEncoder.forward(_sam.Preprocess(prompts.Shown()).to(Type));
@@ -185,6 +186,5 @@ internal sealed class MiniSam : IDisposable
     {
         _positions.Dispose();
         _kinds.Dispose();
-        _namer.Dispose();
     }
 }

@@ -96,6 +96,13 @@ public sealed class SamMaskDecoder : Module
         return stack([.. Enumerable.Range(first, masks).Select(i => output_hypernetworks_mlps[i].forward(tokens.select(1, 1 + i)))], dim: 1).MoveToOuterDisposeScope();
     }
 
+    /// <summary>What the last layers that make <see cref="Weights"/> of three masks see, before it is cut at zero: [N, 3, D].</summary>
+    internal Tensor Choices(Tensor tokens)
+    {
+        using var scope = NewDisposeScope();
+        return stack([.. Enumerable.Range(1, Multimasks).Select(i => output_hypernetworks_mlps[i].Hidden(tokens.select(1, 1 + i)))], dim: 1).MoveToOuterDisposeScope();
+    }
+
     /// <summary>Predicted IoU of every mask: [N, M].</summary>
     internal Tensor Quality(Tensor tokens, bool multimask)
     {
@@ -151,9 +158,13 @@ public sealed class SamMaskDecoder : Module
         public override Tensor forward(Tensor x)
         {
             using var scope = NewDisposeScope();
-            x = functional.relu(layers[0].forward(x));
-            x = functional.relu(layers[1].forward(x));
-            return layers[2].forward(x).MoveToOuterDisposeScope();
+            return layers[2].forward(functional.relu(Hidden(x))).MoveToOuterDisposeScope();
+        }
+
+        public Tensor Hidden(Tensor x)
+        {
+            using var scope = NewDisposeScope();
+            return layers[1].forward(functional.relu(layers[0].forward(x))).MoveToOuterDisposeScope();
         }
     }
 }
