@@ -39,7 +39,7 @@ public sealed record MiniCluesConfig
     };
 
     /// <summary>Optimisation of the segmenter's channels by the organ of every pixel; the batch counts slices.</summary>
-    public FitConfig OrganFit { get; init; } = new() { Steps = 5500, Batch = 4, LearningRate = 3e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig OrganFit { get; init; } = new() { Steps = 5000, Batch = 4, LearningRate = 3e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Optimisation of what chooses among them for a point; the batch counts slices.</summary>
     public FitConfig PointFit { get; init; } = new() { Steps = 900, Batch = 2, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
@@ -66,7 +66,7 @@ public sealed record MiniCluesConfig
     /// <summary>Settings of the mask generator that suit the small segmenter. No clean-up: at this size sulci and cisterns are islands of a few pixels.</summary>
     public SamGeneratorConfig Generator { get; init; } = new()
     {
-        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0, BoxNmsThresh = 0.98,
+        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0.001, BoxNmsThresh = 0.95,
     };
 
     /// <summary>Threads that train side by side; each takes its share of a batch, so another number makes other models.</summary>

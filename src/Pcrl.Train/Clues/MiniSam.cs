@@ -26,8 +26,6 @@ internal sealed class MiniSam : IDisposable
     private readonly Parameter _kinds; // [kinds, D/8]: the channels' weights that make the mask of an organ, of lesions, of the head
     private readonly Tensor _rarity; // [organs and lesions]: weights in the cross-entropy
 
-    internal static double Weight = 1; internal static Action<string, SamModel, Parameter>? Probe;
-
     private MiniSam(SamModel sam, Tensor rarity)
     {
         (_sam, _rarity) = (sam, rarity);
@@ -79,7 +77,6 @@ internal sealed class MiniSam : IDisposable
         try
         {
             Learn("organs", config.OrganFit, l => [.. l.Channels, l._kinds], (learner, chosen, random) => learner.OrganLoss(chosen, random));
-            Probe?.Invoke("organs", first._sam, first._kinds);
             foreach (var learner in learners)
                 MiniSamStart.Know(learner._sam, learner._kinds);
             Learn("points", config.PointFit, l => l.Choosers, (learner, chosen, random) => learner.PointLoss(chosen, config.Points, random));
@@ -152,7 +149,7 @@ internal sealed class MiniSam : IDisposable
             real = both / (inside.sum(2) + area.gather(1, each) - both).clamp_min(1) * shown.view_as(both);
         }
         var error = (_sam.MaskDecoder.Quality(tokens, multimask: true).to(float32).view_as(real) - real).square();
-        return (entropy + Weight * distance.mean() + error.mean()).MoveToOuterDisposeScope();
+        return (entropy + distance.mean() + error.mean()).MoveToOuterDisposeScope();
     }
 
     private Tensor Embed(MiniSamPrompts prompts) => _sam.ImageEncoder.forward(_sam.Preprocess(prompts.Shown()).to(Type));
