@@ -120,8 +120,8 @@ internal sealed class MiniClip
     {
         using var scope = NewDisposeScope();
         var wanted = matches * asked;
-        var sum = wanted.sum(0);
-        var each = -(nn.functional.log_softmax(logits.masked_fill(asked.logical_not(), -1e4), 0) * wanted).sum(0) / sum.clamp_min(1e-6);
+        var sum = wanted.sum(dim: 0); // a bare 0 would be a type
+        var each = -(nn.functional.log_softmax(logits.masked_fill(asked.logical_not(), -1e4), 0) * wanted).sum(dim: 0) / sum.clamp_min(1e-6);
         return (each.sum() / sum.gt(0).sum().clamp_min(1)).MoveToOuterDisposeScope();
     }
 }

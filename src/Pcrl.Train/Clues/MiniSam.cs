@@ -12,7 +12,7 @@ namespace Pcrl.Train.Clues;
 /// <summary>
 /// Teaches a small Segment Anything by points on slices whose truth is known. The three masks of a point are the lesion or organ there, the organ, and the whole
 /// head. Masks of points alone teach too slowly for minutes. But a mask is a weighted sum of the decoder's channels: so the channels are learned first, with the
-/// weights that make every organ of them, for all pixels at once; after that a point has only to choose among those weights.
+/// weights that make every organ of them, for all pixels at once; after that a point has only to choose among those weights, and chooses one.
 /// </summary>
 internal sealed class MiniSam : IDisposable
 {
@@ -42,8 +42,8 @@ internal sealed class MiniSam : IDisposable
     /// <summary>What the channels come from: the image encoder and, of the decoder, what a patch goes through without prompts.</summary>
     private IReadOnlyList<Parameter> Channels => [.. _sam.named_parameters().Where(p => MakesChannels(p.name)).Select(p => p.parameter)];
 
-    /// <summary>What chooses masks for a point.</summary>
-    private IReadOnlyList<Parameter> Choosers => [.. _sam.named_parameters().Where(p => !MakesChannels(p.name) && !(p.name.Contains("hypernetworks") && p.name.Contains("layers.2."))).Select(p => p.parameter)];
+    /// <summary>What chooses masks for a point: all but what the choice is between.</summary>
+    private IReadOnlyList<Parameter> Choosers => [.. _sam.named_parameters().Where(p => !MakesChannels(p.name) && !MiniSamStart.Knows(p.name)).Select(p => p.parameter)];
 
     private static bool MakesChannels(string name) =>
         name.StartsWith("image_encoder.", StringComparison.Ordinal) || name.Contains("no_mask_embed") || name.Contains("norm4") || name.Contains("output_upscaling");
@@ -120,9 +120,10 @@ internal sealed class MiniSam : IDisposable
     }
 
     /// <summary>
-    /// How well tokens name the kinds that their masks shall show, by cross-entropy; how far their masks' weights are from those kinds'; and the squared error of
-    /// the predicted IoU. The distance is not squared: of two likely kinds a point shall choose one, as what lies between the two is a mask of neither. Points
-    /// outside of the head show nothing.
+    /// How well the last layer's inputs name the kind that a mask shall show, by cross-entropy; how far they are from a choice of that kind alone; and the squared
+    /// error of the predicted IoU. Where only one input is above zero, the mask is exactly that kind's, so that points which choose alike give one mask: of masks
+    /// that differ by a pixel a gallery would hold nothing but copies of the largest organ. The distance is not squared: of two likely kinds a point shall choose
+    /// one, as what lies between the two is a mask of neither. Points outside of the head choose nothing.
     /// </summary>
     private Tensor PointLoss(TrainingSlice[] slices, int points, Random random)
     {
@@ -136,7 +137,7 @@ internal sealed class MiniSam : IDisposable
         var shown = kinds.ne((long)PhantomOrgan.Outside).to(float32);
         var choices = _sam.MaskDecoder.Choices(tokens).narrow(2, 0, Kinds).flatten(0, 1).to(float32); // [N · 3, kinds]
         var entropy = nn.functional.cross_entropy(choices, kinds, ignore_index: (long)PhantomOrgan.Outside);
-        var sides = 2 * nn.functional.one_hot(kinds, Kinds).to(float32) * shown.unsqueeze(1) - 1;
+        var sides = 2 * nn.functional.one_hot(kinds, Kinds).to(float32) * shown.unsqueeze(1) - 1; // above 1 the kind, below −1 all others
         var distance = (1 - sides * choices).clamp_min(0).square().sum(1).add(1e-4).sqrt();
         var weights = choices.detach().clamp_min(0).matmul(_kinds.detach().to(float32)).view(tokens.shape[0], SamMaskDecoder.Multimasks, -1);
         Tensor real;

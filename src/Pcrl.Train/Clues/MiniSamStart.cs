@@ -57,20 +57,23 @@ internal static class MiniSamStart
     }
 
     /// <summary>
-    /// Lets the layers that make a mask's weights of its token begin with a sum of known weights: a point has only to choose. [kinds, D/8], no more kinds than
-    /// a token has numbers.
+    /// Lets the layers that make a mask's weights of its token give a sum of known weights: a point has only to choose. [kinds, D/8], no more kinds than a token
+    /// has numbers.
     /// </summary>
     public static void Know(SamModel sam, Tensor kinds)
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        foreach (var (name, parameter) in sam.named_parameters().Where(p => p.name.Contains("output_hypernetworks_mlps") && p.name.Contains("layers.2.")))
+        foreach (var (name, parameter) in sam.named_parameters().Where(p => Knows(p.name)))
         {
             parameter.zero_();
             if (name.EndsWith("weight", StringComparison.Ordinal))
                 parameter.narrow(1, 0, kinds.shape[0]).copy_(kinds.t());
         }
     }
+
+    /// <summary>Whether a parameter is of the layers that <see cref="Know"/> fills.</summary>
+    public static bool Knows(string name) => name.Contains("output_hypernetworks_mlps") && name.Contains("layers.2.");
 
     /// <summary>
     /// [D/2, D]: every head reads some waves of the position encoding, sine and cosine. Two places then fit by the cosines of their distance.

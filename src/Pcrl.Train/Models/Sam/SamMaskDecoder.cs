@@ -89,14 +89,14 @@ public sealed class SamMaskDecoder : Module
     }
 
     /// <summary>What the channels of <see cref="Upscale"/> count for in every mask: [N, M, D/8].</summary>
-    internal Tensor Weights(Tensor tokens, bool multimask)
+    private Tensor Weights(Tensor tokens, bool multimask)
     {
         using var scope = NewDisposeScope();
         int first = multimask ? 1 : 0, masks = multimask ? Multimasks : 1;
         return stack([.. Enumerable.Range(first, masks).Select(i => output_hypernetworks_mlps[i].forward(tokens.select(1, 1 + i)))], dim: 1).MoveToOuterDisposeScope();
     }
 
-    /// <summary>What the last layers that make <see cref="Weights"/> of three masks see, before it is cut at zero: [N, 3, D].</summary>
+    /// <summary>What the last of the layers that make the weights of three masks sees, before it is cut at zero: [N, 3, D].</summary>
     internal Tensor Choices(Tensor tokens)
     {
         using var scope = NewDisposeScope();
