@@ -108,9 +108,9 @@ internal sealed class MiniSam : IDisposable
     private Tensor OrganLoss(TrainingSlice[] slices, Random random)
     {
         using var scope = NewDisposeScope();
-        var prompts = new MiniSamPrompts(slices, 1, random); // the patches don't learn of it
-        var (_, patches) = Attend(Embed(prompts), prompts);
-        var logits = _sam.MaskDecoder.Upscale(patches).matmul(_kinds.t()).to(float32); // [B, pixels, kinds]
+        var prompts = new MiniSamPrompts(slices, 1, random);
+        var (_, dense) = _sam.PromptEncoder.Forward(new SamPrompts(prompts.Points, ones(slices.Length, 1, dtype: int32)));
+        var logits = _sam.MaskDecoder.Upscale(_sam.MaskDecoder.Unprompted(Embed(prompts), dense.to(Type))).matmul(_kinds.t()).to(float32); // [B, pixels, kinds]
         var (wanted, area, labels) = Truth(prompts);
         var there = area.gt(0).to(float32);
         var entropy = nn.functional.cross_entropy(logits.narrow(2, 0, MiniSamPrompts.Head).flatten(0, 1), labels.flatten(), weight: _rarity);

@@ -53,6 +53,11 @@ public sealed class MiniSamTests : IDisposable
             return _sam.MaskDecoder.Attend(image, positions, sparse, dense, patchesLearn);
         }
         var (tokens, patches) = Attend(embedding, points);
+        if (!patchesLearn)
+        {
+            var (_, dense) = _sam.PromptEncoder.Forward(new SamPrompts(points, ones(points.shape[0], 1, dtype: int32)));
+            Assert.True(_sam.MaskDecoder.Unprompted(embedding, dense.narrow(0, 0, 1)).allclose(patches));
+        }
         Assert.Equal([patchesLearn ? pictures * each : pictures, 16, 32], patches.shape);
         for (int i = 0; i < pictures; i++)
         {

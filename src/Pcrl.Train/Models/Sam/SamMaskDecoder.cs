@@ -78,6 +78,9 @@ public sealed class SamMaskDecoder : Module
         return (queries.MoveToOuterDisposeScope(), keys.MoveToOuterDisposeScope());
     }
 
+    /// <summary>The patches of <see cref="Attend"/> alone, where they do not learn of prompts.</summary>
+    internal Tensor Unprompted(Tensor image, Tensor dense) => transformer.Unprompted(image + dense);
+
     /// <summary>What <see cref="Attend"/> gave → masks and predicted IoU, as <see cref="Forward"/> has them.</summary>
     internal (Tensor Masks, Tensor Iou) Masks(Tensor tokens, Tensor patches, bool multimask)
     {

@@ -41,6 +41,13 @@ internal sealed class TwoWayTransformer : Module
         queries = queries + final_attn_token_to_image.Forward(queries + tokens, keys + keyPositions, keys);
         return (norm_final_attn.forward(queries).MoveToOuterDisposeScope(), keys.MoveToOuterDisposeScope());
     }
+
+    /// <summary>The patches of <see cref="Forward"/> where they do not learn: images [B, D, g, g] → [B, g·g, D].</summary>
+    public Tensor Unprompted(Tensor image)
+    {
+        using var scope = NewDisposeScope();
+        return layers.Aggregate(image.flatten(2).transpose(1, 2), (keys, layer) => layer.Unprompted(keys)).MoveToOuterDisposeScope();
+    }
 }
 
 internal sealed class TwoWayBlock : Module
@@ -82,9 +89,12 @@ internal sealed class TwoWayBlock : Module
             var learned = cross_attn_image_to_token.Forward(placedKeys, queries + queryPositions, queries); // [N, g·g, D]
             keys = (keys.unsqueeze(1) + learned.view(keys.shape[0], -1, keys.shape[1], keys.shape[2])).flatten(0, 1);
         }
-        keys = norm4.forward(keys);
+        keys = Unprompted(keys);
         return (queries.MoveToOuterDisposeScope(), keys.MoveToOuterDisposeScope());
     }
+
+    /// <summary>What is done to patches beside what they learn of tokens.</summary>
+    public Tensor Unprompted(Tensor keys) => norm4.forward(keys);
 }
 
 /// <summary>Multi-head attention whose inner width may be smaller than the model's.</summary>
