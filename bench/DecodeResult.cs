@@ -16,14 +16,18 @@ internal sealed record DecodeRow(string Way, double TokensPerSecond, double Acce
 /// <param name="Way">Its name.</param>
 /// <param name="TextsPerMinute">Texts per minute.</param>
 /// <param name="TokensPerSecond">Tokens of all texts per second.</param>
-internal sealed record TogetherRow(string Way, double TextsPerMinute, double TokensPerSecond);
+/// <param name="Batches">Batches; null for llama.cpp's loop.</param>
+/// <param name="BatchMs">Milliseconds of a batch, p50, p95, p99; null for llama.cpp's loop.</param>
+/// <param name="LlamacppShare">What of all batches' time llama.cpp has; null for its loop.</param>
+internal sealed record TogetherRow(string Way, double TextsPerMinute, double TokensPerSecond, int? Batches = null, double[]? BatchMs = null, double? LlamacppShare = null);
 
-/// <summary>What a batch behind a report costs.</summary>
-/// <param name="Rows">Its rows.</param>
+/// <summary>What a batch behind reports costs.</summary>
+/// <param name="Texts">Texts in it.</param>
+/// <param name="Rows">Rows of each of them.</param>
 /// <param name="Milliseconds">With our kernels, where the model has weights for them.</param>
 /// <param name="LlamacppMilliseconds">With llama.cpp's kernels.</param>
-/// <param name="TimesOne">Ours against llama.cpp's batch of one row.</param>
-internal sealed record BatchCost(int Rows, double Milliseconds, double LlamacppMilliseconds, double TimesOne);
+/// <param name="TimesOne">Ours against llama.cpp's batch of one row of each.</param>
+internal sealed record BatchCost(int Texts, int Rows, double Milliseconds, double LlamacppMilliseconds, double TimesOne);
 
 /// <summary>What a batch costs one model, and what it would make with the acceptance of another.</summary>
 /// <param name="Batch">The cost.</param>
@@ -55,14 +59,18 @@ internal sealed record DecodeResult(
             text.AppendLine(CultureInfo.InvariantCulture, $"First token after {FirstTokenVsPrefill:0.000} of the loop's time. Keys and values: {CacheMib:0.0} MiB a text. {SameTexts}");
             if (Together.Count > 0)
             {
-                text.AppendLine(CultureInfo.InvariantCulture, $"\n| {Parallel} at once | texts/minute | tokens/s |\n|---|---:|---:|");
+                text.AppendLine(CultureInfo.InvariantCulture, $"\n| {Parallel} at once | texts/minute | tokens/s | batches | ms a batch p50/p95/p99 | share of llama.cpp |\n|---|---:|---:|---:|---:|---:|");
                 foreach (var row in Together)
-                    text.AppendLine(CultureInfo.InvariantCulture, $"| {row.Way} | {row.TextsPerMinute:0.0} | {row.TokensPerSecond:0.0} |");
+                    text.AppendLine(CultureInfo.InvariantCulture, $"| {row.Way} | {row.TextsPerMinute:0.0} | {row.TokensPerSecond:0.0} | {row.Batches} | {(row.BatchMs is null ? "" : Three(row.BatchMs))} | {row.LlamacppShare:0.00} |");
                 text.AppendLine(CultureInfo.InvariantCulture, $"\nMany at once: {ParallelVsOneByOne:0.00} times the texts per minute of one after another, {ParallelSpeedupVsLlamacpp:0.00} times the tokens of llama.cpp's loop with as many at once.");
             }
-            text.AppendLine("\n| rows of a batch | ms | llama.cpp's kernels, ms | times llama.cpp's one row |\n|---:|---:|---:|---:|");
-            foreach (var batch in Batches)
-                text.AppendLine(CultureInfo.InvariantCulture, $"| {batch.Rows} | {batch.Milliseconds:0.000} | {batch.LlamacppMilliseconds:0.000} | {batch.TimesOne:0.00} |");
+            foreach (var costs in Batches.GroupBy(batch => batch.Texts))
+            {
+                string rows = costs.Key == 1 ? "rows of a batch" : $"rows of each of {costs.Key} texts";
+                text.AppendLine(CultureInfo.InvariantCulture, $"\n| {rows} | ms | llama.cpp's kernels, ms | times llama.cpp's one row |\n|---:|---:|---:|---:|");
+                foreach (var batch in costs)
+                    text.AppendLine(CultureInfo.InvariantCulture, $"| {batch.Rows} | {batch.Milliseconds:0.000} | {batch.LlamacppMilliseconds:0.000} | {batch.TimesOne:0.00} |");
+            }
             return text.ToString();
         }
     }

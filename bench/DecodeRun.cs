@@ -17,6 +17,9 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
 {
     private const int CostRounds = 9, WarmUp = 1, WarmUpTokens = 8;
 
+    /// <summary>Rows of each of many texts.</summary>
+    private static readonly int[] WidthsTogether = [1, 2, 3, 4, 6, 8];
+
     /// <summary>
     /// One text. Wall time is split where the first token is drawn; processor time, which counts all threads, by writing a text of one token too.
     /// </summary>
@@ -84,7 +87,8 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
                 drafted.Zip(loops, (a, b) => a.Rate / b.Rate).Median(), plains.Zip(loops, (a, b) => a.Rate / b.Rate).Median(),
                 plains.Zip(loops, (a, b) => a.First / b.First).Median(), parallel,
                 parallel > 1 ? together[^1].TokensPerSecond / together[0].TokensPerSecond : null, parallel > 1 ? together[^1].TextsPerMinute / perMinute : null,
-                [.. ways.Select(way => Row(way.Key, way.Value))], together, Costs(model, widths, cancellation),
+                [.. ways.Select(way => Row(way.Key, way.Value))], together,
+                [.. Costs(model, 1, widths, cancellation), .. parallel > 1 ? Costs(model, parallel, WidthsTogether, cancellation) : []],
                 same + (parallel > 1 ? $"; with {parallel} at once: {alike} of {texts}." : "."),
                 model.CacheBytes(model.ContextLength) / (double)(1 << 20), drafted[0].Written);
         }
@@ -95,8 +99,8 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         }
     }
 
-    private List<BatchCost> Costs(LanguageModel of, int[] widths, CancellationToken cancellation) =>
-        LlamaLoop.BatchCosts(of, Math.Min(128, of.ContextLength / 2), widths, CostRounds, processorTime, cancellation);
+    private List<BatchCost> Costs(LanguageModel of, int at, int[] widths, CancellationToken cancellation) =>
+        LlamaLoop.BatchCosts(of, at, Math.Min(128, of.ContextLength / 2), widths, CostRounds, processorTime, cancellation);
 
     /// <summary>
     /// For models whose texts would take too long: what their batches take, and what speculation would come to with the drafts that this run's LLM accepts.
@@ -107,7 +111,7 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
     public List<CombinedCost> Combine(LanguageModel large, int[] widths, CancellationToken cancellation)
     {
         string[] phrases = bundle.ReadPhrases();
-        return [.. Costs(large, widths, cancellation).Select(cost =>
+        return [.. Costs(large, 1, widths, cancellation).Select(cost =>
         {
             if (cost.Rows == 1)
                 return new CombinedCost(cost, 1, 1);
@@ -124,18 +128,27 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
     {
         int count = Math.Max(texts, 2 * parallel), same = 0;
         var rows = new List<TogetherRow>();
+        var batches = new List<(double Llamacpp, double Whole)>();
         void Add(string way, Func<int> write)
         {
             write();
+            batches.Clear();
             int tokens = 0;
             double seconds = Seconds(() => tokens = write());
-            rows.Add(new TogetherRow(way, 60 * count / seconds, tokens / seconds));
+            var row = new TogetherRow(way, 60 * count / seconds, tokens / seconds);
+            rows.Add(batches.Count == 0 ? row : row with
+            {
+                Batches = batches.Count, BatchMs = Quantiles(batches.Select(batch => batch.Whole)), LlamacppShare = batches.Sum(batch => batch.Llamacpp) / batches.Sum(batch => batch.Whole),
+            });
         }
         using (var loop = new LlamaLoop(model, Prompt, parallel))
             Add("llama.cpp loop", () => loop.Run([.. Enumerable.Range(0, count).Select(i => (Study(i), Sampling(i)))]));
         foreach (bool speculation in (bool[])[false, true])
         {
-            using var many = new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, Sequences = parallel, Speculation = speculation, MostDrafted = drafts[0] });
+            using var many = new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, Sequences = parallel, Speculation = speculation, MostDrafted = drafts[0] })
+            {
+                Stepped = (llamacpp, whole) => batches.Add((llamacpp.TotalMilliseconds, whole.TotalMilliseconds)),
+            };
             many.WaitUntilReady();
             Add(speculation ? "speculative" : "plain", () =>
             {

@@ -149,36 +149,52 @@ internal sealed unsafe partial class LlamaLoop : IDisposable
         }
     }
 
-    /// <summary>What batches of some widths take behind a prompt, with our kernels and with llama.cpp's in turn; medians, each width warmed up.</summary>
-    public static List<BatchCost> BatchCosts(LanguageModel model, int prompt, IReadOnlyList<int> widths, int rounds, bool processorTime, CancellationToken cancellation)
+    /// <summary>What batches of some texts and widths take behind prompts, with our kernels and with llama.cpp's in turn; medians, each width warmed up.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="texts">Texts in the context.</param>
+    /// <param name="prompt">Rows that each of them has read.</param>
+    /// <param name="widths">Rows of each of them in a batch.</param>
+    /// <param name="rounds">Measurements of each width and of each kind of kernels.</param>
+    /// <param name="processorTime">Processor time in place of wall time.</param>
+    /// <param name="cancellation">Stops between two batches.</param>
+    public static List<BatchCost> BatchCosts(LanguageModel model, int texts, int prompt, IReadOnlyList<int> widths, int rounds, bool processorTime, CancellationToken cancellation)
     {
         int most = widths.Max();
-        using var context = LlamaContextHandle.Create(model, new LlamaContextSize(prompt + most, 1, prompt + most, most));
-        float[] embeddings = model.Embed([.. Enumerable.Range(0, prompt + most).Select(i => i % 200)]);
-        var outputs = new sbyte[most];
-        Array.Fill(outputs, (sbyte)1);
-        var costs = new List<BatchCost>();
-        fixed (float* all = embeddings)
-        fixed (sbyte* wanted = outputs)
+        using var rows = new LlamaRows(Math.Max(prompt, texts * most), model.Width);
+        using var context = LlamaContextHandle.Create(model, new LlamaContextSize(prompt + most, texts, rows.Capacity, texts * most));
+        void Add(int text, int position, bool output) => model.Embed(position % 200, rows.Add(text, position, output));
+
+        for (int text = 0; text < texts; text++)
         {
-            context.Decode(new LlamaBatch { Count = prompt, Embeddings = all });
-            foreach (int rows in widths)
+            rows.Clear();
+            for (int position = 0; position < prompt; position++)
+                Add(text, position, output: false);
+            context.Decode(rows.Batch);
+        }
+        var costs = new List<BatchCost>();
+        foreach (int width in widths)
+        {
+            rows.Clear();
+            for (int text = 0; text < texts; text++)
             {
-                var (ours, theirs) = (new List<double>(), new List<double>());
-                for (int round = 0; round < 2 * (rounds + 1); round++)
-                {
-                    cancellation.ThrowIfCancellationRequested();
-                    LlamaKernels.Enabled = round % 2 == 0;
-                    var start = Timing.Now(processorTime);
-                    context.Decode(new LlamaBatch { Count = rows, Embeddings = all + (long)prompt * model.Width, Outputs = wanted });
-                    context.Logits(rows - 1, 1);
-                    if (round > 1)
-                        (round % 2 == 0 ? ours : theirs).Add((Timing.Now(processorTime) - start).TotalMilliseconds);
-                    LlamaNative.Forget(LlamaNative.Memory(context), 0, prompt, -1);
-                }
-                LlamaKernels.Enabled = true;
-                costs.Add(new BatchCost(rows, ours.Median(), theirs.Median(), costs.Count > 0 ? ours.Median() / costs[0].LlamacppMilliseconds : 1));
+                for (int position = prompt; position < prompt + width; position++)
+                    Add(text, position, output: true);
             }
+            var (ours, theirs) = (new List<double>(), new List<double>());
+            for (int round = 0; round < 2 * (rounds + 1); round++)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                LlamaKernels.Enabled = round % 2 == 0;
+                var start = Timing.Now(processorTime);
+                context.Decode(rows.Batch);
+                context.Logits(rows.Count - 1, 1);
+                if (round > 1)
+                    (round % 2 == 0 ? ours : theirs).Add((Timing.Now(processorTime) - start).TotalMilliseconds);
+                for (int text = 0; text < texts; text++)
+                    LlamaNative.Forget(LlamaNative.Memory(context), text, prompt, -1);
+            }
+            LlamaKernels.Enabled = true;
+            costs.Add(new BatchCost(texts, width, ours.Median(), theirs.Median(), costs.Count > 0 ? ours.Median() / costs[0].LlamacppMilliseconds : 1));
         }
         return costs;
     }

@@ -30,7 +30,7 @@ internal static class StepCommand
     public static Command Create()
     {
         var command = new Command("step", "Take joint steps on random weights and data of a configuration's size, and print time, memory and losses. " +
-            "Single settings are overridden by --key=value") { Config, Steps, Batch, ReportTokens, Entities, EntityTokens, ThemeTokens };
+            "Single settings are overridden by --key=value") { Config, Steps, Batch, ReportTokens, Entities, EntityTokens, ThemeTokens, DeviceOption.Option };
         command.TreatUnmatchedTokensAsErrors = false; // they are the overrides
         command.SetAction((parsed, cancellation) => Task.Run(() => Run(parsed, cancellation), cancellation));
         return command;
@@ -51,6 +51,7 @@ internal static class StepCommand
         if (parsed.GetValue(Entities) > Slices)
             throw new InputException("--entity-slices", $"is more than the {Slices} slices of a study");
 
+        DeviceOption.Choose(parsed);
         TorchDevice.Configure(config.Threads, config.Seed);
         var random = new Random(config.Seed);
         var clock = Stopwatch.StartNew();

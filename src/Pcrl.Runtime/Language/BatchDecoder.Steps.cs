@@ -13,7 +13,8 @@ public sealed partial class BatchDecoder
     /// <param name="IsRead">Whether nothing is left to read: the text goes on from this batch.</param>
     /// <param name="FirstOutput">Row of the first logits.</param>
     /// <param name="Drafted">Drafted rows.</param>
-    private readonly record struct Part(Sequence Sequence, int Unread, bool IsRead, int FirstOutput, int Drafted);
+    /// <param name="Padding">Rows behind them that nobody looks at.</param>
+    private readonly record struct Part(Sequence Sequence, int Unread, bool IsRead, int FirstOutput, int Drafted, int Padding);
 
     private nint Memory => LlamaNative.Memory(_context);
 
@@ -24,9 +25,10 @@ public sealed partial class BatchDecoder
             Reset();
             while (true)
             {
+                Drop();
                 while (_running.Count + _suspects.Count < _options.Sequences && Take() is { } arrival)
                     Admit(arrival);
-                Drop();
+                CloseGaps();
                 Step();
             }
         }
@@ -61,6 +63,23 @@ public sealed partial class BatchDecoder
         sequence.Begin(slot);
         Rewind(sequence);
         _running.Add(sequence);
+    }
+
+    /// <summary>
+    /// Moves the last texts into slots that have become free, keys and values with them: llama.cpp computes a batch in one go only for slots that follow one another.
+    /// </summary>
+    private void CloseGaps()
+    {
+        int texts = _running.Count + _suspects.Count;
+        for (int slot = 0; slot < texts; slot++)
+        {
+            if (_running.Concat(_suspects).Any(sequence => sequence.Slot == slot))
+                continue;
+            var last = _running.Concat(_suspects).MaxBy(sequence => sequence.Slot)!;
+            LlamaNative.Copy(Memory, last.Slot, slot, -1, -1);
+            LlamaNative.Forget(Memory, last.Slot, HeadLength, -1); // the head stays for the next one
+            last.Slot = slot;
+        }
     }
 
     /// <summary>Takes a text out of its slot but for the head; what it was given and has written it would have to read again.</summary>
@@ -115,8 +134,11 @@ public sealed partial class BatchDecoder
             if (_batch.Count == 0)
                 return;
             _context.Decode(_rows.Batch);
+            LlamaNative.Synchronise(_context);
+            var decoded = clock.Elapsed;
             foreach (var part in _batch)
                 Read(part);
+            Stepped?.Invoke(decoded, clock.Elapsed);
             if (_batch.TrueForAll(part => part.Unread == 1))
                 _policy.Measured(_rows.Count, clock.Elapsed.TotalSeconds);
             if (_suspects.TryPeek(out var suspect) && suspect.Tokens.Count > 0)
@@ -144,24 +166,24 @@ public sealed partial class BatchDecoder
         }
     }
 
-    /// <summary>Fills the batch: first the texts that are being written, each with as much of its draft as is worth its time, then, as far as there is room, prompts.</summary>
+    /// <summary>Fills the batch: first the texts that are being written, with as much of their drafts as is worth its time, then, as far as there is room, prompts.</summary>
     private void Compose()
     {
         _rows.Clear();
         var texts = _suspects.TryPeek(out var suspect) ? [suspect] : CollectionsMarshal.AsSpan(_running);
-        double least = LeastChance(texts);
+        int depth = Depth(texts);
         foreach (bool hasBegun in (ReadOnlySpan<bool>)[true, false])
         {
             foreach (var sequence in texts)
             {
-                if (sequence.Tokens.Count > 0 == hasBegun && !Compose(sequence, least))
+                if (sequence.Tokens.Count > 0 == hasBegun && !Compose(sequence, depth, isAlone: texts.Length == 1))
                     return;
             }
         }
     }
 
     /// <summary>A text's rows, or as many as there is room for; whether there was room for any.</summary>
-    private bool Compose(Sequence sequence, double least)
+    private bool Compose(Sequence sequence, int depth, bool isAlone)
     {
         int width = _model.Width, prompt = sequence.Prompt.Length / width;
         int end = sequence.End(HeadLength, width), unread = Math.Min(end - sequence.Position, _rows.Capacity - _rows.Count);
@@ -177,25 +199,28 @@ public sealed partial class BatchDecoder
             else
                 _model.Embed(sequence.Tokens[at - prompt], row);
         }
-        int first = _rows.Count - 1, drafted = 0;
+        int first = _rows.Count - 1, drafted = 0, padding = 0;
         if (isRead && sequence.Tokens.Count > 0 && sequence.Draft is { } draft)
         {
-            for (; drafted < draft.Count && draft.Chance(drafted) >= least && _rows.Count < _rows.Capacity; drafted++)
+            for (; drafted < Math.Min(depth, draft.Count) && _rows.Count < _rows.Capacity; drafted++)
                 _model.Embed(draft[drafted], _rows.Add(sequence.Slot, end + drafted, output: true));
             draft.Cut(drafted);
+            // Texts with unequal rows llama.cpp computes one after another, which costs more than rows for nothing.
+            for (; !isAlone && drafted + padding < depth && end + drafted + padding < _model.ContextLength && _rows.Count < _rows.Capacity; padding++)
+                _model.Embed(sequence.Tokens[^1], _rows.Add(sequence.Slot, end + drafted + padding, output: false));
         }
         sequence.Step(drafted);
-        _batch.Add(new Part(sequence, unread, isRead, first, drafted));
+        _batch.Add(new Part(sequence, unread, isRead, first, drafted, padding));
         return true;
     }
 
-    /// <summary>Drafts for the texts that are being written; the chance from which on a drafted token is worth its row.</summary>
-    private double LeastChance(ReadOnlySpan<Sequence> texts)
+    /// <summary>Drafts for the texts that are being written; how many drafted tokens of each are worth their rows.</summary>
+    private int Depth(ReadOnlySpan<Sequence> texts)
     {
         if (_phrases is not { IsCompletedSuccessfully: true })
-            return 1;
-        _chances.Clear();
-        int rows = 0;
+            return 0;
+        _gains.Clear();
+        int writing = 0;
         foreach (var sequence in texts)
         {
             if (sequence.Tokens.Count == 0)
@@ -203,14 +228,16 @@ public sealed partial class BatchDecoder
             var draft = sequence.Draft ??= new Draft(_phrases.Result, _policy, sequence.Sampler, sequence.Tokens);
             draft.Extend(Math.Min(_mostDrafted, _model.ContextLength - sequence.End(HeadLength, _model.Width)));
             for (int i = 0; i < draft.Count; i++)
-                _chances.Add(draft.Chance(i));
-            rows++;
+            {
+                if (i == _gains.Count)
+                    _gains.Add(0);
+                _gains[i] += draft.Chance(i);
+            }
+            writing++;
         }
-        if (_options.WholeDrafts)
-            return 0;
-        _chances.Sort((a, b) => b.CompareTo(a));
-        int worth = rows > 0 ? _policy.Worth(CollectionsMarshal.AsSpan(_chances), rows, rows) : 0;
-        return worth > 0 ? _chances[worth - 1] : double.PositiveInfinity;
+        if (writing > 0) // as far as there is room for all
+            CollectionsMarshal.SetCount(_gains, Math.Min(_gains.Count, _rows.Capacity / writing - 1));
+        return _options.WholeDrafts ? _gains.Count : _policy.Worth(CollectionsMarshal.AsSpan(_gains), writing);
     }
 
     /// <summary>Draws from the logits of a text as long as its draft holds.</summary>
@@ -228,7 +255,7 @@ public sealed partial class BatchDecoder
         }
         sequence.HandOver();
         sequence.Position += accepted;
-        if (accepted < part.Drafted)
+        if (accepted < part.Drafted + part.Padding)
             LlamaNative.Forget(Memory, sequence.Slot, sequence.Position, -1);
     }
 

@@ -11,15 +11,15 @@ public sealed record DecodingOptions
     /// <summary>Texts written at the same time, 1 to <see cref="BatchDecoder.MostSequences"/>; more wait for their turn.</summary>
     public int Sequences { get; init; } = 1;
 
-    /// <summary>Drafts the next tokens and checks them in one batch. It changes how long a text takes, not the text.</summary>
+    /// <summary>Drafts the next tokens and checks them in one batch. It changes how long a text takes and, but for the rounding of a device's kernels, not the text.</summary>
     public bool Speculation { get; init; } = true;
 
     /// <summary>Findings from which the drafts are made; without any a text can only repeat itself.</summary>
     public IReadOnlyList<string> Phrases { get; init; } = [];
 
     /// <summary>
-    /// Longest draft; null for what the kernels take well: six rows in llama.cpp's on the CPU, twelve in ours, eight on a GPU. How much of it goes into a batch is
-    /// learnt from what batches take (<see cref="DraftPolicy"/>).
+    /// Longest draft; null for what the kernels take well: six rows in llama.cpp's on the CPU, twelve in ours, eight in Vulkan, sixteen in CUDA. How much of it
+    /// goes into a batch is learnt from what batches take (<see cref="DraftPolicy"/>).
     /// </summary>
     internal int? MostDrafted { get; init; }
 
@@ -30,7 +30,7 @@ public sealed record DecodingOptions
 /// <summary>
 /// Writes texts with a <see cref="LanguageModel"/>, several at a time in one llama.cpp context (continuous batching: a text joins and leaves
 /// between two batches). The head of the prompt is read once and stays in the context; a text costs what follows it. Each batch holds, for every text, its unread
-/// rows and a draft of what comes next; of the draft, those tokens stay that are drawn anyway. A text that fails takes no other down: what
+/// rows and a draft of what comes next, of one length for all; of the draft, those tokens stay that are drawn anyway. A text that fails takes no other down: what
 /// shared a failed batch is read again, one at a time.
 /// </summary>
 public sealed partial class BatchDecoder : IDisposable
@@ -38,7 +38,7 @@ public sealed partial class BatchDecoder : IDisposable
     /// <summary>Most texts at a time.</summary>
     public const int MostSequences = 30;
 
-    private const int MostRows = 512; // llama.cpp's own physical batch; 30 texts with full drafts are at most 240
+    private const int MostRows = 512; // llama.cpp's own physical batch; 30 texts with full drafts are at most 480
 
     private readonly LanguageModel _model;
     private readonly DecodingOptions _options;
@@ -49,7 +49,7 @@ public sealed partial class BatchDecoder : IDisposable
     private readonly List<Sequence> _running = [];
     private readonly Queue<Sequence> _suspects = new();
     private readonly List<Part> _batch = [];
-    private readonly List<double> _chances = [];
+    private readonly List<double> _gains = [];
     private readonly Task<PhraseModel>? _phrases;
     private readonly DraftPolicy _policy = new();
     private readonly int _mostDrafted;
@@ -68,7 +68,12 @@ public sealed partial class BatchDecoder : IDisposable
             throw new InputException("sequences", $"must be between 1 and {MostSequences}, is {options.Sequences}");
         _model = model;
         _options = options;
-        _mostDrafted = !options.Speculation ? 0 : options.MostDrafted ?? (model.HasOwnKernels ? 11 : model.Device.Kind == LanguageDevice.Cpu ? 5 : 7);
+        _mostDrafted = !options.Speculation ? 0 : options.MostDrafted ?? model.Device.Kind switch
+        {
+            LanguageDevice.Cuda => 15,
+            LanguageDevice.Vulkan => 7,
+            _ => model.HasOwnKernels ? 11 : 5,
+        };
         _head = model.Embed(model.Tokenize(prompt.Head, parseSpecial: true));
         _tail = model.Embed(model.Tokenize(prompt.Tail, parseSpecial: true));
         if (HeadLength + _tail.Length / model.Width >= model.ContextLength)
@@ -122,6 +127,9 @@ public sealed partial class BatchDecoder : IDisposable
             Cancel(sequence); // nobody reads on
         }
     }
+
+    /// <summary>Told after each batch what it took llama.cpp, and what it took in all: to see where the time goes.</summary>
+    internal Action<TimeSpan, TimeSpan>? Stepped { get; init; }
 
     /// <summary>Waits until the phrases are learnt; texts before that are written without drafts.</summary>
     internal void WaitUntilReady() => _phrases?.Wait();

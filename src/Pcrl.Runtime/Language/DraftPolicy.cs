@@ -15,7 +15,7 @@ internal sealed class DraftPolicy
     private const double Memory = 0.99;
 
     /// <summary>Batches up to so many rows have a time of their own each; others are taken to grow evenly.</summary>
-    private const int Widths = 64;
+    private const int Widths = 512;
 
     /// <summary>
     /// The share of the newest measurement in the time of a width, where it is slower than was known: mostly something else had the processor meanwhile. A
@@ -46,19 +46,24 @@ internal sealed class DraftPolicy
     /// <param name="confidence">Share of the phrase model's likeliest token, 0 to 1.</param>
     public double Chance(double confidence) => _right[Level(confidence)] / _tried[Level(confidence)];
 
-    /// <summary>How many drafted tokens to check in the next batch.</summary>
-    /// <param name="chances">The chance of use of each, likeliest first.</param>
-    /// <param name="rows">Rows of the batch without them.</param>
-    /// <param name="texts">Texts that get a token from the batch without them.</param>
-    public int Worth(ReadOnlySpan<double> chances, int rows, int texts)
+    /// <summary>How many drafted tokens of each text to check in the next batch.</summary>
+    /// <param name="gains">Tokens that the first, second, … drafted tokens of all texts are likely to make; they fall.</param>
+    /// <param name="texts">Texts in the batch, each of which gets a token without any.</param>
+    public int Worth(ReadOnlySpan<double> gains, int texts)
     {
-        var (best, most, tokens) = (0, 0.0, (double)texts);
-        for (int count = 0; count <= chances.Length; count++)
+        double tokens = texts;
+        foreach (double gain in gains)
+            tokens += gain;
+        var (best, most, least, wider) = (0, 0.0, double.PositiveInfinity, Widths);
+        for (int depth = gains.Length; depth >= 0; depth--)
         {
-            tokens += count > 0 ? chances[count - 1] : 0;
-            double rate = tokens / Seconds(rows + count);
-            if (rate >= most)
-                (best, most) = (count, rate);
+            int rows = texts * (1 + depth);
+            for (; wider > rows; wider--)
+                least = Math.Min(least, Took(wider) ?? least); // fewer rows take no longer
+            least = Math.Min(least, Took(rows) ?? Expected(rows));
+            if (tokens / least > most)
+                (best, most) = (depth, tokens / least);
+            tokens -= depth > 0 ? gains[depth - 1] : 0;
         }
         return best;
     }
@@ -86,15 +91,6 @@ internal sealed class DraftPolicy
         _seconds = Memory * _seconds + seconds;
         _rowSeconds = Memory * _rowSeconds + rows * seconds;
         _lastRows = rows;
-    }
-
-    /// <summary>Seconds that a batch of so many rows would take now, no more than a wider one.</summary>
-    private double Seconds(int rows)
-    {
-        double seconds = Took(rows) ?? Expected(rows);
-        for (int wider = rows + 1; wider <= Widths; wider++)
-            seconds = Math.Min(seconds, Took(wider) ?? seconds);
-        return seconds;
     }
 
     /// <summary>What batches of a width took lately, or null.</summary>

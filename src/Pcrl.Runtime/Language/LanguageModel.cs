@@ -68,7 +68,7 @@ public sealed unsafe class LanguageModel : IDisposable
         Config = config;
         ContextLength = Math.Min(options.ContextLength, config.MaxPositionEmbeddings);
         var device = options.Device == LanguageDevice.Auto && isSmall ? LlamaDevice.Cpu("a small model is faster there") : LlamaDevice.Open(options.Device);
-        (Handle, Device) = Load(file.Path, device, options.LaysOutAnew);
+        (Handle, Device) = LlamaThread.Run(() => Load(file.Path, device, options.LaysOutAnew));
         _vocabulary = LlamaNative.Vocabulary(Handle);
         if (LlamaNative.ModelWidth(Handle) != config.HiddenSize || LlamaNative.VocabularySize(_vocabulary) != config.VocabSize)
         {
@@ -236,10 +236,13 @@ public sealed unsafe class LanguageModel : IDisposable
         fixed (sbyte* wanted = outputs)
         {
             batch.Outputs = wanted;
-            context.Decode(batch);
+            LlamaThread.Run(() =>
+            {
+                context.Decode(batch);
+                for (int i = 0; i < batch.Count; i++)
+                    context.Logits(i, Config.VocabSize).CopyTo(logits.AsSpan(i * Config.VocabSize));
+            });
         }
-        for (int i = 0; i < batch.Count; i++)
-            context.Logits(i, Config.VocabSize).CopyTo(logits.AsSpan(i * Config.VocabSize));
         return logits;
     }
 

@@ -40,14 +40,18 @@ public readonly record struct Candidate(int Token, double Weight);
 /// <para>
 /// The draw is a race: each token runs for a time Exponential(1) / probability and the first one in is drawn, which has exactly the
 /// probabilities (the Gumbel-max trick, written with exponentials). The noise of a token depends on seed, place in the text and token alone.
-/// So a text is the same alone or among others, with or without speculation; and a drafter that runs the same race with its guess of the
+/// So a text is the same alone or among others, with or without speculation, as far as the device's kernels give the same logits; and a drafter that runs the same race with its guess of the
 /// probabilities mostly picks the same token, the more often the better the guess.
 /// </para>
 /// </summary>
 public sealed class Sampler
 {
+    /// <summary>Logits that stay in the nearest cache while pass after pass goes over them.</summary>
+    private const int Block = 1024;
+
     private readonly SamplingOptions _options;
-    private float[] _weights = [];
+    private readonly float[] _weights = new float[Block];
+    private float[] _peaks = [];
     private Candidate[] _candidates = new Candidate[64];
 
     /// <summary>Makes a sampler.</summary>
@@ -100,31 +104,50 @@ public sealed class Sampler
     /// <exception cref="InputException">A logit is NaN or infinite.</exception>
     public ReadOnlySpan<Candidate> Filter(ReadOnlySpan<float> logits)
     {
-        RefuseNonFinite(logits);
-        if (_weights.Length < logits.Length)
-            _weights = new float[logits.Length];
-        var weights = _weights.AsSpan(0, logits.Length);
-        float maximum = TensorPrimitives.Max(logits);
-        TensorPrimitives.Subtract(logits, maximum, weights);
-        TensorPrimitives.Divide(weights, _options.Temperature, weights);
-        TensorPrimitives.Exp(weights, weights);
-        double sum = TensorPrimitives.Sum<float>(weights);
-        // Tokens below (1 - p) / vocabulary have less than 1 - p together, so more than p lies ahead of each of them: they are
-        // out, and only the few others need sorting. (The slack covers rounding when all are equal.)
-        float least = (float)((1 - 1e-5) * (1 - _options.TopP) / logits.Length * sum);
-        int count = 0;
-        for (int i = 0; i < weights.Length; i++)
+        int blocks = (logits.Length + Block - 1) / Block;
+        if (_peaks.Length < blocks)
+            _peaks = new float[blocks];
+        float maximum = float.NegativeInfinity;
+        for (int start = 0, block = 0; start < logits.Length; start += Block, block++)
         {
-            if (weights[i] < least)
-                continue;
-            // The few that matter are weighed in double precision.
-            double weight = Math.Exp(((double)logits[i] - maximum) / _options.Temperature);
-            sum += weight - weights[i];
-            if (count == _candidates.Length)
-                Array.Resize(ref _candidates, 2 * count);
-            _candidates[count++] = new Candidate(i, weight);
+            var part = logits[start..Math.Min(start + Block, logits.Length)];
+            RefuseNonFinite(part);
+            maximum = Math.Max(maximum, _peaks[block] = TensorPrimitives.Max(part));
         }
-        var candidates = _candidates.AsSpan(0, count);
+        // Tokens below (1 - p) / vocabulary have less than 1 - p together, so more than p lies ahead of each of them: they are
+        // out, and only the few others need sorting. (The slack covers rounding when all are equal.) The likeliest weighs 1, so the sum is no less.
+        float least = (float)((1 - 1e-5) * (1 - _options.TopP) / logits.Length);
+        double sum = 0;
+        int count = 0;
+        for (int start = 0, block = 0; start < logits.Length; start += Block, block++)
+        {
+            var part = logits[start..Math.Min(start + Block, logits.Length)];
+            var weights = _weights.AsSpan(0, part.Length);
+            TensorPrimitives.Subtract(part, maximum, weights);
+            TensorPrimitives.Divide(weights, _options.Temperature, weights);
+            TensorPrimitives.Exp(weights, weights);
+            sum += TensorPrimitives.Sum<float>(weights);
+            if (MathF.Exp((_peaks[block] - maximum) / _options.Temperature) < least)
+                continue;
+            for (int i = 0; i < weights.Length; i++)
+            {
+                if (weights[i] < least)
+                    continue;
+                // The few that matter are weighed in double precision.
+                double weight = Math.Exp(((double)part[i] - maximum) / _options.Temperature);
+                sum += weight - weights[i];
+                if (count == _candidates.Length)
+                    Array.Resize(ref _candidates, 2 * count);
+                _candidates[count++] = new Candidate(start + i, weight);
+            }
+        }
+        int first = 0;
+        for (int i = 0; i < count; i++)
+        {
+            if (_candidates[i].Weight >= least * sum) // now that the sum is known
+                _candidates[first++] = _candidates[i];
+        }
+        var candidates = _candidates.AsSpan(0, first);
         candidates.Sort(LikeliestFirst);
         int kept = Nucleus(candidates, sum);
         double mass = 0;

@@ -32,7 +32,7 @@ internal sealed class Sequence(float[] prompt, int visualTokens, int promptToken
     public ChannelReader<GeneratedPiece> Pieces => _pieces.Reader;
 
     /// <summary>Its number in the context, once it is running.</summary>
-    public int Slot { get; private set; }
+    public int Slot { get; set; }
 
     /// <summary>Positions whose keys and values the context holds, the head's included.</summary>
     public int Position { get; set; }

@@ -1,4 +1,5 @@
 using Pcrl.Runtime.Studies;
+using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Evaluation;
 using Pcrl.Train.Fitting;
 using static TorchSharp.torch;
@@ -102,7 +103,7 @@ internal static class RealStudies
         using var scope = NewDisposeScope();
         var slices = tensor(bytes).view(sources.Length, imageSize, imageSize).to(float32) / 255;
         var changed = SliceAugmentation.Apply(slices, [.. sources.Select(s => moves[s])], strength);
-        return TrainingStudy.ToBytes(changed.data<float>().ToArray());
+        return TrainingStudy.ToBytes(Weights.Floats(changed));
     }
 
     private static bool Bleeds(byte[] labels) => Enumerable.Range(0, SliceSelector.Count).Any(i => labels[i * SliceLabels.Count + AnyBlood] == 1);

@@ -46,11 +46,11 @@ internal static class SliceAugmentation
         var grid = nn.functional.affine_grid(tensor(rows).view(count, 2, 3), [count, 1, size, size], align_corners: false);
         var moved = nn.functional.grid_sample(slices.unsqueeze(1), grid, GridSampleMode.Bilinear, GridSamplePaddingMode.Zeros, align_corners: false);
         var blurred = nn.functional.avg_pool2d(moved, 3, stride: 1, padding: 1);
-        moved = lerp(moved, blurred, rand([count, 1, 1, 1], generator: TorchDevice.Random) * Math.Min(1, 0.5 * strength));
-        Tensor PerSlice(double spread) => (rand([count, 1, 1], generator: TorchDevice.Random) * 2 - 1) * (spread * strength);
+        moved = lerp(moved, blurred, TorchDevice.Uniform(count, 1, 1, 1) * Math.Min(1, 0.5 * strength));
+        Tensor PerSlice(double spread) => (TorchDevice.Uniform(count, 1, 1) * 2 - 1) * (spread * strength);
         moved = moved.squeeze(1);
         var windowed = where(moved.gt(0.98), moved, (moved - 0.5) * PerSlice(0.4).exp() + 0.5 + PerSlice(0.04));
-        var noise = randn(windowed.shape, generator: TorchDevice.Random) * PerSlice(0.03);
+        var noise = TorchDevice.Normal(windowed.shape) * PerSlice(0.03);
         return (windowed + noise).clamp(0, 1).MoveToOuterDisposeScope();
     }
 }

@@ -71,7 +71,7 @@ internal static class FirstSentence
             }
             var hidden = llama.Hidden(input);
             var logs = llama.Logits(hidden.select(1, hidden.shape[1] - 1)).log_softmax(1).contiguous(); // [B, V]
-            return [.. logs.data<float>().ToArray().Chunk((int)logs.shape[1])];
+            return [.. Weights.Floats(logs).Chunk((int)logs.shape[1])];
         }
         return Probability(Next, run.Tokenizer.Decode, run.Tokenizer.Data.EosId, isSo);
     }

@@ -34,7 +34,7 @@ public sealed record HaemorrhageCase(string Patient, int Fold, bool Bleeding, do
             cancellation.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
             var slices = features.Take([i]);
-            double trunk = heads.Slice.forward(slices.Pooled).select(1, SliceLabels.IndexOf("any-blood")).max().item<float>();
+            double trunk = heads.Slice.forward(slices.Pooled).select(1, SliceLabels.IndexOf("any-blood")).max().cpu().item<float>();
             double probability = FirstSentence.Probability(run, run.Model.VisualTokens(slices, 1), StatesBlood);
             cases.Add(new HaemorrhageCase(
                 scans[i].Patient, fold, scans[i].Bleeding, probability, trunk, reports[i], run.Tokenizer.Encode(reports[i]).Count < longest - 2));

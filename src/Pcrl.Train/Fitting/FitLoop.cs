@@ -115,7 +115,7 @@ internal sealed class FitLoop : IDisposable
                 if (_fit.Accumulate > 1)
                     value = value / _fit.Accumulate;
                 value.backward();
-                losses[worker] += value.item<float>();
+                losses[worker] += value.cpu().item<float>();
             }
         });
         return losses.Average();

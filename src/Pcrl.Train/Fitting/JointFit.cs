@@ -167,7 +167,7 @@ internal sealed class JointFit : IDisposable
             {
                 using var scope = NewDisposeScope();
                 var features = validation.Features.Take([.. studies.Select(i => (long)i)]);
-                sum += _objective.Loss(model, features, [.. studies.Select(i => _validationTargets[i][0])]).Total.item<float>() * studies.Length;
+                sum += _objective.Loss(model, features, [.. studies.Select(i => _validationTargets[i][0])]).Total.cpu().item<float>() * studies.Length;
             }
         }
         var reports = ReportWriter.Write(_run, validation.Features, Silent, cancellation);

@@ -142,7 +142,7 @@ public sealed class JointObjective
 
     private static Tensor Rows(Tensor table, IEnumerable<long> rows) => table.index_select(0, tensor(rows.ToArray()));
 
-    private static double Value(Tensor? part) => part is null ? 0 : part.item<float>();
+    private static double Value(Tensor? part) => part is null ? 0 : part.cpu().item<float>();
 
     /// <summary>Texts of a batch, equal ones once.</summary>
     private sealed class TextBatch

@@ -88,7 +88,7 @@ internal sealed class LanguageStage
         using var scope = NewDisposeScope();
         var words = llama.EmbeddingTable;
         var prefix = tensor(mixture).view(phrases.Length * _slots, vocabulary).matmul(words);
-        var noise = randn(prefix.shape, generator: TorchDevice.Random) * (0.2 * words.detach().std());
+        var noise = TorchDevice.Normal(prefix.shape) * (0.2 * words.detach().std());
         return (prefix + noise).view(phrases.Length, _slots, -1).MoveToOuterDisposeScope();
     }
 }

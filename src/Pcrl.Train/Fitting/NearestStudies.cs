@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using Pcrl.Train.Checkpoints;
 using static TorchSharp.torch;
 
 namespace Pcrl.Train.Fitting;
@@ -22,6 +23,6 @@ internal static class NearestStudies
     private static float[] Vector(FeatureCache features, long study)
     {
         using var scope = NewDisposeScope();
-        return features.Take([study]).Pooled.flatten().contiguous().data<float>().ToArray();
+        return Weights.Floats(features.Take([study]).Pooled);
     }
 }

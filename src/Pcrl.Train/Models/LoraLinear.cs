@@ -95,7 +95,7 @@ public sealed class LoraLinear : Module<Tensor, Tensor>
     /// <summary>Dropout from this thread's own random numbers (torch's takes the global ones).</summary>
     private Tensor Dropout(Tensor x) => !training || _dropout == 0
         ? x
-        : x * rand(x.shape, generator: TorchDevice.Random).ge(_dropout).to(x.dtype) / (1 - _dropout);
+        : x * TorchDevice.Uniform(x.shape).ge(_dropout).to(x.dtype) / (1 - _dropout);
 
     /// <summary>W + (α/r)·B·A, [out, in]: the weight that a plain linear map needs to do the same.</summary>
     public Tensor Merged()

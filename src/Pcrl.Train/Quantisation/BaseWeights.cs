@@ -1,5 +1,6 @@
 using System.Runtime.Intrinsics.X86;
 using System.Text.Json.Serialization;
+using Pcrl.Train.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -26,10 +27,10 @@ public enum BaseWeights
 public static class BaseWeightsPrecision
 {
     /// <summary>
-    /// What the LLM computes in: float32 over float32 weights; over smaller ones bfloat16 where the processor multiplies it (AVX512_BF16), else float32.
+    /// What the LLM computes in: float32 over float32 weights; over smaller ones bfloat16 on a GPU and where the processor multiplies it (AVX512_BF16), else float32.
     /// </summary>
     public static ScalarType ComputeType(this BaseWeights weights) =>
-        weights != BaseWeights.Float32 && MultipliesBfloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
+        weights != BaseWeights.Float32 && (MultipliesBfloat16 || TorchDevice.Current.type == DeviceType.CUDA) ? ScalarType.BFloat16 : ScalarType.Float32;
 
     /// <summary>Whether the processor multiplies bfloat16 (AVX512_BF16); without that it is far slower than float32.</summary>
     internal static bool MultipliesBfloat16 { get; } =

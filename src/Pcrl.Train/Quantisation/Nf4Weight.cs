@@ -44,26 +44,51 @@ public sealed class Nf4Weight : Module
     {
         if (values.Length != _count)
             throw new ArgumentException($"{values.Length} values for a weight of shape [{string.Join(", ", _shape)}]", nameof(values));
-        var exact = new float[scales.numel()];
-        Nf4.Quantise(values, packed.bytes, exact);
-        Span<float> offset = Span<float>(mean);
-        offset[0] = ScaleCode.Quantise(exact, scales.bytes, Span<float>(block_scales));
+        var (codes, exact) = (new byte[packed.numel()], new float[scales.numel()]);
+        Nf4.Quantise(values, codes, exact);
+        var (scaleCodes, blockScales) = (new byte[exact.Length], new float[block_scales.numel()]);
+        mean.fill_(ScaleCode.Quantise(exact, scaleCodes, blockScales));
+        Fill(packed, tensor(codes, ScalarType.Byte));
+        Fill(scales, tensor(scaleCodes, ScalarType.Byte));
+        Fill(block_scales, tensor(blockScales));
     }
 
     /// <summary>Takes random codes with one scale for all: weights of the given standard deviation, for trials of size and time.</summary>
     public void Randomise(Random random, float deviation)
     {
-        random.NextBytes(packed.bytes);
+        var codes = new byte[packed.numel()];
+        random.NextBytes(codes);
+        Fill(packed, tensor(codes, ScalarType.Byte));
         double power = 0;
         foreach (float value in Nf4.Codebook)
             power += value * value / 16;
-        scales.bytes.Clear();
+        scales.zero_();
         block_scales.zero_();
         mean.fill_(deviation / Math.Sqrt(power));
     }
 
+    private static void Fill(Tensor buffer, Tensor values)
+    {
+        using (values)
+            buffer.copy_(values);
+    }
+
     /// <summary>The matrix, [outputs, inputs], in float32 or bfloat16.</summary>
-    public unsafe Tensor Dequantise(ScalarType type)
+    public Tensor Dequantise(ScalarType type) => packed.device_type == DeviceType.CPU ? DequantiseByThreads(type) : DequantiseByTorch(type);
+
+    /// <summary>The same by torch's operators, on any device and to the same bits.</summary>
+    internal Tensor DequantiseByTorch(ScalarType type)
+    {
+        using var scope = NewDisposeScope();
+        var codes = stack([packed.bitwise_right_shift(4), packed.bitwise_and(15)], 1).flatten().slice(0, 0, _count, 1); // two to a byte, the first in the high half
+        var blockScale = block_scales.repeat_interleave(ScaleCode.BlockSize).slice(0, 0, scales.numel(), 1);
+        var scale = Values(ScaleCode.Codebook, scales) * blockScale + mean;
+        return (Values(Nf4.Codebook, codes) * scale.repeat_interleave(Nf4.BlockSize).slice(0, 0, _count, 1)).to(type).view(_shape).MoveToOuterDisposeScope();
+    }
+
+    private static Tensor Values(ReadOnlySpan<float> codebook, Tensor codes) => tensor(codebook.ToArray(), device: codes.device).index_select(0, codes.to(ScalarType.Int32));
+
+    private unsafe Tensor DequantiseByThreads(ScalarType type)
     {
         var result = empty(_shape, type);
         int threads = Math.Max(1, get_num_threads());

@@ -7,6 +7,8 @@ namespace Pcrl.Train.Torch;
 /// <summary>The one place that decides where torch computes, with how many threads, and from which seed.</summary>
 public static class TorchDevice
 {
+    private static readonly Lock CardRandom = new();
+
     [ThreadStatic]
     private static Generator? _random;
 
@@ -29,7 +31,6 @@ public static class TorchDevice
             InitializeDeviceType(DeviceType.CUDA);
             Current = CUDA;
             set_default_device(Current);
-            _random = null;
         }
         return cuda ? "device: CUDA" : $"device: CPU{(name == "auto" ? " (no CUDA device, or built without it)" : "")}";
     }
@@ -38,7 +39,26 @@ public static class TorchDevice
     /// This thread's own random numbers, so that threads that train side by side draw the same ones in every run. Everything random in a
     /// forward pass comes from here; torch's global generator only initialises weights.
     /// </summary>
-    public static Generator Random => _random ??= new Generator(0, Current);
+    public static Generator Random => _random ??= new Generator(0, CPU);
+
+    /// <summary>Numbers between 0 and 1 that follow from <see cref="Random"/>, on the device.</summary>
+    public static Tensor Uniform(params long[] shape) => Draw(generator => rand(shape, generator: generator));
+
+    /// <summary>Numbers of the standard normal distribution that follow from <see cref="Random"/>, on the device.</summary>
+    public static Tensor Normal(params long[] shape) => Draw(generator => randn(shape, generator: generator));
+
+    private static Tensor Draw(Func<Generator?, Tensor> draw)
+    {
+        if (Current.type == DeviceType.CPU)
+            return draw(Random);
+        // TorchSharp makes generators of the CPU only: the card's one is seeded for each draw.
+        using var seed = randint(0, int.MaxValue, [1], ScalarType.Int64, CPU, generator: Random);
+        lock (CardRandom)
+        {
+            cuda.manual_seed_all(seed.item<long>());
+            return draw(null);
+        }
+    }
 
     /// <summary>Sets the threads of an operator and, for the calling thread, both generators.</summary>
     /// <param name="threads">

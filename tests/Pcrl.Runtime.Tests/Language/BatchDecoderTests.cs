@@ -189,6 +189,21 @@ public sealed class BatchDecoderTests(TinyDecoders shared) : IClassFixture<TinyD
     }
 
     [Fact]
+    public async Task Drafts_of_unequal_length_share_a_batch_and_leave_nothing_behind()
+    {
+        using var many = shared.New(new DecodingOptions { Phrases = shared.Phrases, Sequences = 4, MostDrafted = 15, WholeDrafts = true });
+        many.WaitUntilReady();
+        SamplingOptions Options(int text) => TinyDecoders.Warm with { Seed = (ulong)text };
+        var written = await Task.WhenAll(Enumerable.Range(0, 24).Select(i => Generate(many, Options(i))));
+        for (int i = 0; i < written.Length; i++)
+        {
+            Assert.Equal(await Text(Plain, Options(i)), string.Concat(written[i].Pieces));
+            // A row that stayed would make llama.cpp refuse the text's next batch, after which all read theirs again, each in a step of its own.
+            Assert.InRange(written[i].Summary.Steps, 1, written[i].Summary.GeneratedTokens + 1);
+        }
+    }
+
+    [Fact]
     public async Task A_full_context_ends_a_drafted_text_where_it_ends_a_plain_one()
     {
         var options = new SamplingOptions { Temperature = 0, MaxTokens = 1000 };

@@ -16,37 +16,38 @@ public sealed class DraftPolicyTests
     }
 
     [Fact]
-    public void Before_anything_is_measured_rows_cost_nothing() => Assert.Equal(7, new DraftPolicy().Worth(Chances, 1, 1));
+    public void Before_anything_is_measured_rows_cost_nothing() => Assert.Equal(7, new DraftPolicy().Worth(Chances, 1));
 
     [Fact]
-    public void Rows_that_cost_nothing_are_always_worth_it() => Assert.Equal(7, Measured(_ => 0.1).Worth(Chances, 1, 1));
+    public void Rows_that_cost_nothing_are_always_worth_it() => Assert.Equal(7, Measured(_ => 0.1).Worth(Chances, 1));
 
     [Fact]
-    public void Rows_that_cost_as_much_as_a_token_are_not() => Assert.Equal(0, Measured(rows => 0.1 * rows).Worth(Chances, 1, 1));
+    public void Rows_that_cost_as_much_as_a_token_are_not() => Assert.Equal(0, Measured(rows => 0.1 * rows).Worth(Chances, 1));
 
     [Fact]
     public void As_many_rows_are_worth_it_as_make_the_most_tokens_in_the_time()
     {
         static double Seconds(int rows) => rows <= 4 ? 0.1 : 0.2; // rows are computed by fours
-        Assert.Equal(3, Measured(Seconds).Worth(Chances, 1, 1));
-        Assert.Equal(2, Measured(Seconds).Worth(Chances, 2, 2));
+        Assert.Equal(3, Measured(Seconds).Worth(Chances, 1));
+        Assert.Equal(1, Measured(Seconds).Worth([1.8, 0.9, 0.2], 2)); // 2 x 2 rows
     }
 
     [Fact]
     public void Many_texts_share_the_time_of_a_batch()
     {
-        // 0.1 + 0.01 a row, learnt up to 8 rows, holds for more: of 16 texts' 32 drafts those are taken whose chance exceeds what the time would give otherwise.
-        double[] chances = [.. Enumerable.Repeat(0.9, 16), .. Enumerable.Repeat(0.5, 16)];
-        Assert.Equal(16, Measured(rows => 0.1 + 0.01 * rows).Worth(chances, 16, 16));
+        // 0.1 + 0.01 a row, learnt up to 8 rows, holds for more: the second drafted tokens of 16 texts would not make up for their 16 rows.
+        var policy = Measured(rows => 0.1 + 0.01 * rows);
+        Assert.Equal(1, policy.Worth([16 * 0.9, 16 * 0.5], 16));
+        Assert.Equal(2, policy.Worth([16 * 0.9, 16 * 0.8], 16));
     }
 
     [Fact]
     public void A_batch_during_which_the_processor_was_away_hardly_counts()
     {
         var policy = Measured(rows => 0.1 + 0.01 * rows);
-        int before = policy.Worth(Chances, 1, 1);
+        int before = policy.Worth(Chances, 1);
         policy.Measured(4, 0.5);
-        Assert.Equal(before, policy.Worth(Chances, 1, 1));
+        Assert.Equal(before, policy.Worth(Chances, 1));
     }
 
     [Fact]
@@ -56,7 +57,7 @@ public sealed class DraftPolicyTests
         var policy = Measured(Seconds);
         for (int i = 0; i < 60; i++)
             policy.Measured(4, 0.3);
-        Assert.NotEqual(3, policy.Worth(Chances, 1, 1));
+        Assert.NotEqual(3, policy.Worth(Chances, 1));
     }
 
     [Fact]

@@ -21,6 +21,22 @@ public class QuantisedLlamaTests
 
     private static readonly long[][] Sequences = [[1, PackedRows.VisualSlot, 2, 3, 4, 5], [6, 7, 8], [9, 10, 11], [12, 13]];
 
+    [Theory]
+    [InlineData(8, 64)]
+    [InlineData(3, 37)] // a last block of a few values, an odd number of codes
+    [InlineData(260, 129)] // more than one block of scales
+    public void What_a_GPU_would_dequantise_is_the_same_to_the_bit(int outputs, int inputs)
+    {
+        var random = new Random(outputs);
+        using var weight = new Nf4Weight(outputs, inputs);
+        weight.Set([.. Enumerable.Range(0, outputs * inputs).Select(_ => (float)(random.NextDouble() - 0.5))]);
+        foreach (var type in (ScalarType[])[ScalarType.Float32, ScalarType.BFloat16])
+        {
+            using var scope = NewDisposeScope();
+            Assert.Equal(Weights.Floats(weight.Dequantise(type)), Weights.Floats(weight.DequantiseByTorch(type)));
+        }
+    }
+
     /// <summary>A model over compressed weights, and a float32 one over exactly the values that they stand for.</summary>
     private static (Llama Compressed, Llama Plain) Create(BaseWeights kind)
     {

@@ -20,7 +20,7 @@ internal sealed unsafe record LlamaDevice(LanguageDevice Kind, IReadOnlyList<nin
         var problems = new List<string>();
         foreach (var kind in wish == LanguageDevice.Auto ? [LanguageDevice.Cuda, LanguageDevice.Vulkan] : (LanguageDevice[])[wish])
         {
-            var (cards, problem) = Backends.GetOrAdd(kind, Load);
+            var (cards, problem) = Backends.GetOrAdd(kind, static kind => LlamaThread.Run(() => Load(kind)));
             if (problem is null)
                 return new LlamaDevice(kind, cards, $"{Name(kind)} ({string.Join(", ", cards.Select(Describe))})");
             problems.Add(problem);
@@ -43,9 +43,11 @@ internal sealed unsafe record LlamaDevice(LanguageDevice Kind, IReadOnlyList<nin
             return ([], $"this build has no {Name(kind)} backend of llama.cpp");
         try
         {
+            if (kind == LanguageDevice.Cuda && CudaCode.Problem(path) is { } problem)
+                return ([], $"{path}: {problem}");
             NativeLibrary.Load(path); // llama.cpp does not say which library is missing
         }
-        catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
+        catch (Exception e) when (e is DllNotFoundException or BadImageFormatException or IOException or UnauthorizedAccessException)
         {
             // The runtime's message gives advice first; what the linker said stands last.
             return ([], e.Message.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)[^1]);

@@ -10,7 +10,7 @@ internal sealed class LlamaModelHandle() : SafeHandle(0, ownsHandle: true)
 
     protected override bool ReleaseHandle()
     {
-        LlamaNative.FreeModel(handle);
+        LlamaThread.Run(() => LlamaNative.FreeModel(handle));
         return true;
     }
 }
@@ -49,7 +49,7 @@ internal sealed unsafe class LlamaContextHandle() : SafeHandle(0, ownsHandle: tr
         parameters.KeyType = parameters.ValueType = size.Exact ? Float32 : Float16;
         // Sequences are short: on the CPU plain attention is faster, and it keeps the numbers those of training.
         parameters.FlashAttention = model.Device.Kind == LanguageDevice.Cpu ? PlainAttention : AttentionAsFits;
-        var context = LlamaNative.CreateContext(model.Handle, parameters);
+        var context = LlamaThread.Run(() => LlamaNative.CreateContext(model.Handle, parameters));
         if (context.IsInvalid)
             throw new InputException("language model", $"a context of {size.Sequences} x {size.Length} tokens cannot be made ({LlamaLibrary.TakeErrors()})");
         bool added = false;
@@ -80,7 +80,7 @@ internal sealed unsafe class LlamaContextHandle() : SafeHandle(0, ownsHandle: tr
 
     protected override bool ReleaseHandle()
     {
-        LlamaNative.FreeContext(handle);
+        LlamaThread.Run(() => LlamaNative.FreeContext(handle));
         NativeMemory.Free(_abort);
         _model?.DangerousRelease();
         return true;

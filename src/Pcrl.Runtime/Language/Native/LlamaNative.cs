@@ -69,6 +69,11 @@ internal static unsafe partial class LlamaNative
     [return: MarshalAs(UnmanagedType.U1)]
     public static partial bool Forget(nint memory, int sequence, int first, int end);
 
+    /// <summary>Copies what a sequence holds to another, whose own is lost; the ends of the range are negative, for all of it: llama.cpp copies nothing less.</summary>
+    [LibraryImport(LlamaLibrary.Llama, EntryPoint = "llama_memory_seq_cp")]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial void Copy(nint memory, int from, int to, int first, int end);
+
     [LibraryImport(LlamaLibrary.Llama, EntryPoint = "llama_set_abort_callback")]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial void SetAbortCallback(LlamaContextHandle context, delegate* unmanaged[Cdecl]<void*, byte> callback, void* data);
@@ -76,6 +81,10 @@ internal static unsafe partial class LlamaNative
     [LibraryImport(LlamaLibrary.Llama, EntryPoint = "llama_decode")]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial int Decode(LlamaContextHandle context, LlamaBatch batch);
+
+    [LibraryImport(LlamaLibrary.Llama, EntryPoint = "llama_synchronize")]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial void Synchronise(LlamaContextHandle context);
 
     [LibraryImport(LlamaLibrary.Llama, EntryPoint = "llama_get_logits_ith")]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]

@@ -1,3 +1,4 @@
+using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Clues;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -139,7 +140,7 @@ public sealed class SamMaskGenerator(SamModel model, SamGeneratorConfig config)
         using var scope = NewDisposeScope();
         int rows = crop.Bottom - crop.Top, columns = crop.Right - crop.Left;
         int perPoint = (int)iou.shape[1];
-        float[] quality = iou.to(float32).contiguous().data<float>().ToArray();
+        float[] quality = Weights.Floats(iou);
         long[] good = [.. Enumerable.Range(0, quality.Length).Where(i => config.PredIouThresh <= 0 || quality[i] > config.PredIouThresh).Select(i => (long)i)];
         var flat = masks.flatten(0, 1).unsqueeze(1); // [N·3, 1, L, L]
         // The two enlargements are the memory: as many masks at a time as fit.
@@ -150,13 +151,13 @@ public sealed class SamMaskGenerator(SamModel model, SamGeneratorConfig config)
             using var part = NewDisposeScope();
             long[] indices = good[(int)first..(int)Math.Min(first + step, good.Length)];
             var logits = model.Postprocess(flat.index_select(0, tensor(indices)), input, (rows, columns)).flatten(1); // [n, H·W]
-            float[] stability = Stability(logits, config.StabilityScoreOffset).data<float>().ToArray();
+            float[] stability = Weights.Floats(Stability(logits, config.StabilityScoreOffset));
             using var binary = logits.gt(0);
             for (int i = 0; i < indices.Length; i++)
             {
                 if (config.StabilityScoreThresh > 0 && !(stability[i] >= config.StabilityScoreThresh)) // NaN of an empty mask goes
                     continue;
-                bool[] mask = binary[i].data<bool>().ToArray();
+                bool[] mask = binary[i].cpu().data<bool>().ToArray();
                 var box = MaskGeometry.Box(mask, rows, columns);
                 box = new MaskBox(box.Left + crop.Left, box.Top + crop.Top, box.Right + crop.Left, box.Bottom + crop.Top);
                 if (TouchesCropEdge(box, crop, height, width))
