@@ -15,14 +15,13 @@ namespace Pcrl.Train.Clues;
 internal sealed record LabelledMask(TrainingSlice Slice, bool[] Mask);
 
 /// <summary>
-/// Teaches a small CLIP which masked slice shows which entity: as retrieval does, it chooses for an entity among masks on slices of that entity's layers. It learns from
-/// masks that it will choose among, galleries of the segmenter, and from nothing else: most entities are too small for a mask of their own in a gallery, and who has seen
-/// them alone doesn't know which larger mask has them inside.
+/// Teaches a small CLIP which masked slice shows which entity: as retrieval does, it chooses for an entity among all masks on slices of that entity's layers in one study.
+/// It learns from masks that it will choose among, galleries of the segmenter, and from nothing else: most entities are too small for a mask of their own in a gallery, and
+/// who has seen them alone doesn't know which larger mask has them inside.
 /// </summary>
 internal sealed class MiniClip
 {
-    private readonly TrainingMask[] _masks;
-    private readonly (int[] Covering, int[] All)[] _byEntity; // masks that cover some of an entity, and all on slices of its layers
+    private readonly TrainingMask[][] _studies;
     private readonly Tensor _texts;
 
     /// <param name="Picture">[S, S] grey values, black outside the mask.</param>
@@ -30,16 +29,13 @@ internal sealed class MiniClip
     /// <param name="Asked">Whether the slice is of one of the entity's layers, per entity; where it is not, the mask is never asked about.</param>
     private sealed record TrainingMask(byte[] Picture, float[] Matches, bool[] Asked);
 
-    private MiniClip(BpeTokenizer tokenizer, IEnumerable<LabelledMask> masks, ClipConfig config)
+    private MiniClip(BpeTokenizer tokenizer, LabelledMask[][] studies, ClipConfig config)
     {
         var vocabulary = ClueVocabulary.Default;
         string[] entities = [.. vocabulary.Entities.Where(e => PhantomClueStudy.OrgansOf(e).Count > 0)];
-        _masks = [.. masks.Select(m => new TrainingMask(
+        _studies = [.. studies.Where(masks => masks.Length > 0).Select(masks => Array.ConvertAll(masks, m => new TrainingMask(
             [.. m.Slice.Pixels.Select((v, p) => m.Mask[p] ? v : (byte)0)], Array.ConvertAll(entities, e => Match(m, e)),
-            Array.ConvertAll(entities, e => vocabulary.LayersOf(e).Contains(m.Slice.Layer))))];
-        int[] Where(Func<TrainingMask, bool> wanted) => [.. Enumerable.Range(0, _masks.Length).Where(m => wanted(_masks[m]))];
-        _byEntity = [.. Enumerable.Range(0, entities.Length)
-            .Select(e => (Covering: Where(m => m.Asked[e] && m.Matches[e] > 0), All: Where(m => m.Asked[e]))).Where(found => found.Covering.Length > 0)];
+            Array.ConvertAll(entities, e => vocabulary.LayersOf(e).Contains(m.Slice.Layer)))))];
         long[][] tokens = [.. entities.Select(e => ClipScorer.Tokens(vocabulary.PromptFor(e), tokenizer, config))];
         int longest = tokens.Max(t => t.Length);
         _texts = tensor(tokens.SelectMany(t => t.Concat(Enumerable.Repeat(t[^1], longest - t.Length))).ToArray()).view(tokens.Length, longest);
@@ -53,11 +49,11 @@ internal sealed class MiniClip
 
     /// <summary>Trains the model.</summary>
     public static void Fit(
-        ClipModel clip, BpeTokenizer tokenizer, IEnumerable<LabelledMask> masks, MiniCluesConfig config, Workers workers,
+        ClipModel clip, BpeTokenizer tokenizer, LabelledMask[][] studies, MiniCluesConfig config, Workers workers,
         IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         Initialise(clip);
-        var task = new MiniClip(tokenizer, masks, config.Clip);
+        var task = new MiniClip(tokenizer, studies, config.Clip);
         ClipModel[] models = [clip, .. Enumerable.Range(1, workers.Count - 1).Select(_ => Replicate(clip))];
         ClipScorer[] scorers = [.. models.Select(m => new ClipScorer(m, tokenizer))]; // they only prepare pictures; the models stay ours
         Random[] randoms = [.. models.Select((_, i) => new Random(config.Seed + 100 + i))];
@@ -101,15 +97,17 @@ internal sealed class MiniClip
     private Tensor Loss(ClipModel clip, ClipScorer scorer, int count, Random random)
     {
         using var scope = NewDisposeScope();
-        // Every entity as often as any other: lobes are in every mask, ventricles in few. Half of the masks cover some of it, half are any that it is chosen among.
-        var chosen = Enumerable.Range(0, count).Select(_ => _byEntity[random.Next(_byEntity.Length)]).Select(found => random.Next(2) == 0 ? found.Covering : found.All)
-            .Select(found => _masks[found[random.Next(found.Length)]]).ToList();
-        var pictures = scorer.Input([.. chosen.Select(m => m.Picture)]);
-        if (random.Next(2) == 0)
-            pictures = pictures.flip(3); // entities have no side
-        var logits = ClipLoss.Logits(clip.Images(pictures), clip.Texts(_texts), clip.LogitScale);
-        var asked = tensor(chosen.SelectMany(m => m.Asked).ToArray()).view(count, -1);
-        return Loss(logits, tensor(chosen.SelectMany(m => m.Matches).ToArray()).view(count, -1), asked).MoveToOuterDisposeScope();
+        var texts = clip.Texts(_texts);
+        var each = random.GetItems(_studies, count).Select(masks =>
+        {
+            var pictures = scorer.Input([.. masks.Select(m => m.Picture)]);
+            if (random.Next(2) == 0)
+                pictures = pictures.flip(3); // entities have no side
+            var matches = tensor(masks.SelectMany(m => m.Matches).ToArray()).view(masks.Length, -1);
+            var asked = tensor(masks.SelectMany(m => m.Asked).ToArray()).view(masks.Length, -1);
+            return Loss(ClipLoss.Logits(clip.Images(pictures), texts, clip.LogitScale), matches, asked);
+        });
+        return stack([.. each]).mean().MoveToOuterDisposeScope();
     }
 
     /// <summary>

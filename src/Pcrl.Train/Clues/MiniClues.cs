@@ -54,11 +54,11 @@ public sealed record MiniCluesConfig
         TextWidth = 64, TextLayers = 1, TextHeads = 1, ProjectionDim = 64,
     };
 
-    /// <summary>Optimisation of the image-text model; the batch counts masked slices.</summary>
-    public FitConfig ClipFit { get; init; } = new() { Steps = 600, Batch = 64, LearningRate = 2e-3, WeightDecay = 0.01 };
+    /// <summary>Optimisation of the image-text model; the batch counts studies.</summary>
+    public FitConfig ClipFit { get; init; } = new() { Steps = 400, Batch = 2, LearningRate = 2e-3, WeightDecay = 0.01 };
 
-    /// <summary>Slices whose galleries the image-text model learns from.</summary>
-    public int ClipGalleries { get; init; } = 256;
+    /// <summary>Phantoms whose galleries the image-text model learns from.</summary>
+    public int ClipPhantoms { get; init; } = 60;
 
     /// <summary>Points per side for these galleries.</summary>
     public int ClipPoints { get; init; } = 8;
@@ -112,42 +112,41 @@ public static class MiniClues
         {
             throw new InputException(folder, $"cannot be made ({e.Message})", e);
         }
-        var slices = Slices(MakePhantoms(config, progress, cancellation), config);
+        TrainingSlice[][] studies = [.. MakePhantoms(config, progress, cancellation).Select(study => Slices(study, config))];
         using var workers = new Workers(config.Workers);
         workers.Seed(config.Seed);
-        LabelledMask[] masks;
+        LabelledMask[][] galleries;
         using (var sam = new SamModel(config.Sam))
         {
-            MiniSam.Fit(sam, slices, config, workers, progress, cancellation);
+            MiniSam.Fit(sam, [.. studies.SelectMany(slices => slices)], config, workers, progress, cancellation);
             Weights.Save(SamFile(folder), Weights.Of(sam));
-            masks = [.. Galleries(sam, Spread(slices, config.ClipGalleries), config, progress, cancellation)];
+            galleries = Galleries(sam, [.. studies.Take(config.ClipPhantoms)], config, progress, cancellation);
         }
         using var clip = new ClipModel(config.Clip);
         WriteVocabulary(ClipFolder(folder));
-        MiniClip.Fit(clip, ClipScorer.ReadVocabulary(ClipFolder(folder)), masks, config, workers, progress, cancellation);
+        MiniClip.Fit(clip, ClipScorer.ReadVocabulary(ClipFolder(folder)), galleries, config, workers, progress, cancellation);
         Weights.Save(Path.Combine(ClipFolder(folder), "model.safetensors"), Weights.Of(clip));
     }
 
-    /// <summary>As many slices as wanted, of all phantoms.</summary>
-    private static TrainingSlice[] Spread(TrainingSlice[] slices, int wanted) =>
-        wanted >= slices.Length ? slices : [.. Enumerable.Range(0, wanted).Select(i => slices[(int)((long)i * slices.Length / wanted)])];
-
-    /// <summary>What retrieval will choose among, on slices whose truth is known.</summary>
-    private static IEnumerable<LabelledMask> Galleries(
-        SamModel sam, TrainingSlice[] slices, MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
+    /// <summary>Of every study what retrieval will choose among.</summary>
+    private static LabelledMask[][] Galleries(
+        SamModel sam, TrainingSlice[][] studies, MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         var clock = Stopwatch.StartNew();
         var generator = new SamMaskGenerator(sam, config.Generator with { PointsPerSide = config.ClipPoints });
-        var found = new IEnumerable<LabelledMask>[slices.Length];
+        var found = new LabelledMask[studies.Length][];
         int done = 0;
-        Parallel.For(0, slices.Length, new ParallelOptions { MaxDegreeOfParallelism = config.Workers, CancellationToken = cancellation }, i =>
+        Parallel.For(0, studies.Length, new ParallelOptions { MaxDegreeOfParallelism = config.Workers, CancellationToken = cancellation }, i =>
         {
             set_num_threads(1);
-            byte[] colour = [.. slices[i].Pixels.SelectMany(v => new[] { v, v, v })];
-            found[i] = [.. MaskGallery.Select(generator.Generate(colour, config.ImageSize, config.ImageSize, cancellation)).Select(m => new LabelledMask(slices[i], m.Mask.Decode()))];
-            progress.Report(new StageProgress("galleries", Interlocked.Increment(ref done), slices.Length, "slices", clock.Elapsed, null));
+            found[i] = [.. studies[i].SelectMany(slice =>
+            {
+                byte[] colour = [.. slice.Pixels.SelectMany(v => new[] { v, v, v })];
+                return MaskGallery.Select(generator.Generate(colour, config.ImageSize, config.ImageSize, cancellation)).Select(m => new LabelledMask(slice, m.Mask.Decode()));
+            })];
+            progress.Report(new StageProgress("galleries", Interlocked.Increment(ref done), studies.Length, "studies", clock.Elapsed, null));
         });
-        return found.SelectMany(masks => masks);
+        return found;
     }
 
     internal static List<PhantomClueStudy> MakePhantoms(MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
@@ -164,11 +163,11 @@ public static class MiniClues
         return [.. studies];
     }
 
-    internal static TrainingSlice[] Slices(List<PhantomClueStudy> studies, MiniCluesConfig config)
+    internal static TrainingSlice[] Slices(PhantomClueStudy study, MiniCluesConfig config)
     {
         int smallest = (int)(config.SmallestShare * config.ImageSize * config.ImageSize);
-        return [.. studies.SelectMany(study => Enumerable.Range(0, SliceSelector.Count).Select(s => new TrainingSlice(
-            s / SliceSelector.SlicesPerLayer, study.Study.Slice(s).ToArray(), study.OrgansOf(s).ToArray(), Labels(study, s), [.. study.Things(s, smallest)]))).Where(s => s.Things.Count > 0)];
+        return [.. Enumerable.Range(0, SliceSelector.Count).Select(s => new TrainingSlice(
+            s / SliceSelector.SlicesPerLayer, study.Study.Slice(s).ToArray(), study.OrgansOf(s).ToArray(), Labels(study, s), [.. study.Things(s, smallest)])).Where(s => s.Things.Count > 0)];
     }
 
     private static byte[] Labels(PhantomClueStudy study, int slice)

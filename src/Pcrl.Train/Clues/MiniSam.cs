@@ -10,29 +10,28 @@ using static TorchSharp.torch;
 namespace Pcrl.Train.Clues;
 
 /// <summary>
-/// Teaches a small Segment Anything by points on slices whose truth is known. The three masks of a point are the lesion or organ there, the organ, and the whole
-/// head. Masks of points alone teach too slowly for minutes. But a mask is a weighted sum of the decoder's channels: so the channels are learned first, with the
+/// Teaches a small Segment Anything by points on slices whose truth is known. The three masks of a point are the lesion or organ there, the region
+/// of organs that lie together, and the whole head. Masks of points alone teach too slowly for minutes. But a mask is a weighted sum of the decoder's channels: so the channels are learned first, with the
 /// weights that make every organ of them, for all pixels at once; after that a point has only to choose among those weights, and chooses one.
 /// </summary>
 internal sealed class MiniSam : IDisposable
 {
-    private const int Kinds = MiniSamPrompts.Head + 1;
-
     /// <summary>What encoder and decoder compute in while they learn: matrices of this size are several times as fast in bfloat16 where the processor has it.</summary>
     private static readonly ScalarType Type = BaseWeightsPrecision.MultipliesBfloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
 
     private readonly SamModel _sam;
     private readonly Tensor _positions;
     private readonly Parameter _kinds; // [kinds, D/8]: the channels' weights that make the mask of an organ, of lesions, of the head
+    private readonly Tensor _parts; // [organs, kinds]: 1 where an organ belongs to a kind
     private readonly Tensor _rarity; // [organs and lesions]: weights in the cross-entropy
 
-    private MiniSam(SamModel sam, Tensor rarity)
+    private MiniSam(SamModel sam, Tensor rarity, Tensor parts)
     {
-        (_sam, _rarity) = (sam, rarity);
+        (_sam, _rarity, _parts) = (sam, rarity, parts);
         Cast(sam, Type);
         _positions = sam.PromptEncoder.DensePositions().to(Type).DetachFromDisposeScope();
         int channels = sam.Config.PromptEmbedDim / 8;
-        _kinds = nn.Parameter((randn(Kinds, channels) / Math.Sqrt(channels)).to(Type));
+        _kinds = nn.Parameter((randn(MiniSamPrompts.Count, channels) / Math.Sqrt(channels)).to(Type));
         Parameters = [.. sam.parameters(), _kinds];
         sam.train();
     }
@@ -65,7 +64,8 @@ internal sealed class MiniSam : IDisposable
             throw new ArgumentException("a small segmenter learns from masks of the size of its slices: patches of 4", nameof(sam));
         MiniSamStart.Fill(sam);
         using var rarity = Rarity(slices);
-        using var first = new MiniSam(sam, rarity);
+        using var parts = Parts();
+        using var first = new MiniSam(sam, rarity, parts);
         MiniSam[] learners = [first, .. Enumerable.Range(1, workers.Count - 1).Select(_ => first.Replicate())];
         Random[] randoms = [.. learners.Select((_, i) => new Random(config.Seed + i))];
         void Learn(string stage, FitConfig fit, Func<MiniSam, IReadOnlyList<Parameter>> parameters, Func<MiniSam, TrainingSlice[], Random, Tensor> loss) =>
@@ -95,7 +95,7 @@ internal sealed class MiniSam : IDisposable
 
     private MiniSam Replicate()
     {
-        var copy = new MiniSam(new SamModel(_sam.Config), _rarity);
+        var copy = new MiniSam(new SamModel(_sam.Config), _rarity, _parts);
         using var nothing = no_grad();
         foreach (var (to, from) in copy.Parameters.Zip(Parameters).Select(p => ((Tensor)p.First, (Tensor)p.Second))
             .Concat(copy._sam.buffers().Zip(_sam.buffers())))
@@ -135,9 +135,9 @@ internal sealed class MiniSam : IDisposable
         var (tokens, patches) = Attend(embedding, prompts);
         var kinds = tensor(prompts.Kinds); // [N · 3]
         var shown = kinds.ne((long)PhantomOrgan.Outside).to(float32);
-        var choices = _sam.MaskDecoder.Choices(tokens).narrow(2, 0, Kinds).flatten(0, 1).to(float32); // [N · 3, kinds]
+        var choices = _sam.MaskDecoder.Choices(tokens).narrow(2, 0, MiniSamPrompts.Count).flatten(0, 1).to(float32); // [N · 3, kinds]
         var entropy = nn.functional.cross_entropy(choices, kinds, ignore_index: (long)PhantomOrgan.Outside);
-        var sides = 2 * nn.functional.one_hot(kinds, Kinds).to(float32) * shown.unsqueeze(1) - 1; // above 1 the kind, below −1 all others
+        var sides = 2 * nn.functional.one_hot(kinds, MiniSamPrompts.Count).to(float32) * shown.unsqueeze(1) - 1; // above 1 the kind, below −1 all others
         var distance = (1 - sides * choices).clamp_min(0).square().sum(1).add(1e-4).sqrt();
         var weights = choices.detach().clamp_min(0).matmul(_kinds.detach().to(float32)).view(tokens.shape[0], SamMaskDecoder.Multimasks, -1);
         Tensor real;
@@ -162,14 +162,16 @@ internal sealed class MiniSam : IDisposable
     }
 
     /// <summary>What is where, in the order of the channels: [B, pixels, kinds] of 0 and 1, their sums over the pixels, and every pixel's label.</summary>
-    private static (Tensor Wanted, Tensor Area, Tensor Labels) Truth(MiniSamPrompts prompts)
+    private (Tensor Wanted, Tensor Area, Tensor Labels) Truth(MiniSamPrompts prompts)
     {
         var (organs, labels) = (SamMaskDecoder.Take(prompts.Organs()).to(int64), SamMaskDecoder.Take(prompts.Labels()).to(int64));
-        var wanted = nn.functional.one_hot(organs, Kinds).to(float32);
+        var wanted = _parts.index_select(0, organs.flatten()).view(organs.shape[0], organs.shape[1], -1);
         wanted.select(2, TrainingSlice.Lesion).copy_(labels.eq((long)TrainingSlice.Lesion));
-        wanted.select(2, MiniSamPrompts.Head).copy_(organs.ne((long)PhantomOrgan.Outside));
         return (wanted, wanted.sum(1), labels);
     }
+
+    private static Tensor Parts() => tensor(Enumerable.Range(0, TrainingSlice.Lesion)
+        .SelectMany(organ => Enumerable.Range(0, MiniSamPrompts.Count).Select(kind => MiniSamPrompts.IsPart(organ, kind) ? 1f : 0)).ToArray()).view(TrainingSlice.Lesion, -1);
 
     /// <summary>One over the root of each organ's share of all pixels.</summary>
     private static Tensor Rarity(TrainingSlice[] slices)

@@ -10,6 +10,20 @@ internal sealed class MiniSamPrompts
     /// <summary>The kind that is the whole head, behind <see cref="PhantomOrgan"/> and <see cref="TrainingSlice.Lesion"/>.</summary>
     public const int Head = TrainingSlice.Lesion + 1;
 
+    /// <summary>
+    /// Kinds behind <see cref="Head"/>: organs that lie together. A gallery holds a slice's large masks only; without these no mask in it would have ventricles, thalamus, brain
+    /// stem or sinuses inside.
+    /// </summary>
+    private static readonly PhantomOrgan[][] Regions =
+    [
+        [PhantomOrgan.BasalGanglia, PhantomOrgan.Thalamus, PhantomOrgan.LateralVentricle, PhantomOrgan.ThirdVentricle],
+        [PhantomOrgan.Cerebellum, PhantomOrgan.BrainStem, PhantomOrgan.FourthVentricle],
+        [PhantomOrgan.Bone, PhantomOrgan.MaxillarySinus, PhantomOrgan.EthmoidSinus, PhantomOrgan.SphenoidSinus, PhantomOrgan.OtherSinus],
+    ];
+
+    /// <summary>How many kinds there are.</summary>
+    public static readonly int Count = Head + 1 + Regions.Length;
+
     private readonly TrainingSlice[] _slices;
     private readonly int[] _at;
     private readonly bool _mirrored;
@@ -22,14 +36,25 @@ internal sealed class MiniSamPrompts
         _mirrored = random.Next(2) == 0;
         _at = [.. slices.SelectMany(s => Enumerable.Range(0, each).Select(_ => Point(s, random)))];
         Points = tensor(_at.SelectMany(at => new float[] { _mirrored ? _side - 1 - at % _side : at % _side, at / _side }).ToArray()).view(-1, 1, 2);
-        Kinds = [.. _at.SelectMany((at, i) => new long[] { SliceOf(i).Labels[at], SliceOf(i).Organs[at], SliceOf(i).Organs[at] == (byte)PhantomOrgan.Outside ? (long)PhantomOrgan.Outside : Head })];
+        Kinds = [.. _at.SelectMany((at, i) =>
+        {
+            byte organ = SliceOf(i).Organs[at];
+            return new long[] { SliceOf(i).Labels[at], RegionOf(organ), organ == (byte)PhantomOrgan.Outside ? organ : Head };
+        })];
     }
 
     /// <summary>[N, 1, 2].</summary>
     public Tensor Points { get; }
 
-    /// <summary>What a point's three masks show.</summary>
+    /// <summary>What a point's three masks show: the lesion or else the organ there; its region; the head.</summary>
     public long[] Kinds { get; }
+
+    /// <summary>Whether an organ's pixels belong to a kind.</summary>
+    public static bool IsPart(int organ, int kind) =>
+        kind == organ || (kind == Head && organ != (int)PhantomOrgan.Outside) || (kind > Head && Regions[kind - Head - 1].Contains((PhantomOrgan)organ));
+
+    /// <summary>The region that an organ lies in; those of none are their own.</summary>
+    private static int RegionOf(int organ) => Enumerable.Range(Head + 1, Regions.Length).FirstOrDefault(kind => IsPart(organ, kind), organ);
 
     private TrainingSlice SliceOf(int point) => _slices[point / (_at.Length / _slices.Length)];
 

@@ -88,7 +88,7 @@ public sealed class MiniSamTests : IDisposable
             OrganFit = new FitConfig { Steps = 250, Batch = 4, LearningRate = 4e-3, WarmUp = 0.05 }, PointFit = new FitConfig { Steps = 250, Batch = 2, LearningRate = 3e-3, WarmUp = 0.05 },
         };
         var truth = MiniClues.MakePhantoms(config, new Silent(), default);
-        var slices = MiniClues.Slices(truth, config);
+        var slices = MiniClues.Slices(truth[0], config);
         (double Iou, double Distinct) Look(SamModel sam)
         {
             const double all = 2; // of boxes none overlap by as much

@@ -222,7 +222,7 @@ public sealed class PrepareTests : IDisposable
         var config = new MiniCluesConfig
         {
             ImageSize = Size, Phantoms = 1, Phantom = new PhantomOptions { ImageSize = 64 }, Sam = _sam.Config, Points = 2,
-            OrganFit = new FitConfig { Steps = 2, Batch = 2 }, PointFit = new FitConfig { Steps = 2, Batch = 2 }, ClipFit = new FitConfig { Steps = 2, Batch = 4 },
+            OrganFit = new FitConfig { Steps = 2, Batch = 2 }, PointFit = new FitConfig { Steps = 2, Batch = 2 }, ClipFit = new FitConfig { Steps = 2, Batch = 1 },
             Clip = new ClipConfig
             {
                 ImageSize = 16, PatchSize = 8, VisionWidth = 64, VisionLayers = 1, VisionHeads = 1, VocabSize = 258, ContextLength = 64,

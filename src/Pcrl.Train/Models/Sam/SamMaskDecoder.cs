@@ -61,7 +61,7 @@ public sealed class SamMaskDecoder : Module
     public (Tensor Masks, Tensor Iou) Forward(Tensor image, Tensor positions, Tensor sparse, Tensor dense, bool multimask)
     {
         using var scope = NewDisposeScope();
-        var (queries, keys) = Attend(image, positions, sparse, dense);
+        var (queries, keys) = Attend(image, positions, sparse, dense, transformer.PatchesLearn);
         var (masks, iou) = Masks(queries, keys, multimask);
         return (masks.MoveToOuterDisposeScope(), iou.MoveToOuterDisposeScope());
     }
@@ -70,7 +70,7 @@ public sealed class SamMaskDecoder : Module
     /// What tokens and patches learn of one another: tokens [N, 1 + 4 + prompts, D] (IoU, masks, prompts) and patches [N, g·g, D], or of every image as they are
     /// without prompts if not <paramref name="patchesLearn"/>. Prompts may be of several images, as many of each.
     /// </summary>
-    internal (Tensor Tokens, Tensor Patches) Attend(Tensor image, Tensor positions, Tensor sparse, Tensor dense, bool patchesLearn = true)
+    internal (Tensor Tokens, Tensor Patches) Attend(Tensor image, Tensor positions, Tensor sparse, Tensor dense, bool patchesLearn)
     {
         using var scope = NewDisposeScope();
         var tokens = cat([iou_token.weight!, mask_tokens.weight!]).unsqueeze(0).expand(sparse.shape[0], -1, -1);

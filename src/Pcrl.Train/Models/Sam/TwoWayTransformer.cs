@@ -42,6 +42,9 @@ internal sealed class TwoWayTransformer : Module
         return (norm_final_attn.forward(queries).MoveToOuterDisposeScope(), keys.MoveToOuterDisposeScope());
     }
 
+    /// <summary>Whether prompts change patches at all; the small models' do not.</summary>
+    public bool PatchesLearn => layers.Any(layer => layer.PatchesLearn);
+
     /// <summary>The patches of <see cref="Forward"/> where they do not learn: images [B, D, g, g] → [B, g·g, D].</summary>
     public Tensor Unprompted(Tensor image)
     {
@@ -93,6 +96,9 @@ internal sealed class TwoWayBlock : Module
         return (queries.MoveToOuterDisposeScope(), keys.MoveToOuterDisposeScope());
     }
 
+    /// <summary>Whether what patches learn of tokens is more than nothing.</summary>
+    public bool PatchesLearn => cross_attn_image_to_token.GivesAnything;
+
     /// <summary>What is done to patches beside what they learn of tokens.</summary>
     public Tensor Unprompted(Tensor keys) => norm4.forward(keys);
 }
@@ -100,7 +106,8 @@ internal sealed class TwoWayBlock : Module
 /// <summary>Multi-head attention whose inner width may be smaller than the model's.</summary>
 internal sealed class DecoderAttention : Module
 {
-    private readonly Module<Tensor, Tensor> q_proj, k_proj, v_proj, out_proj;
+    private readonly Module<Tensor, Tensor> q_proj, k_proj, v_proj;
+    private readonly TorchSharp.Modules.Linear out_proj;
     private readonly int _heads;
 
     public DecoderAttention(SamConfig config, int downsample)
@@ -113,6 +120,16 @@ internal sealed class DecoderAttention : Module
         v_proj = Linear(width, inner);
         out_proj = Linear(inner, width);
         RegisterComponents();
+    }
+
+    /// <summary>False if the last layer makes zeros of everything.</summary>
+    public bool GivesAnything
+    {
+        get
+        {
+            using var scope = NewDisposeScope();
+            return (out_proj.weight!.count_nonzero() + out_proj.bias!.count_nonzero()).item<long>() > 0;
+        }
     }
 
     /// <summary>Queries [N, T, D], keys and values [M, S, D] → [max(N, M), T, D]. Where M &lt; N, as many queries belong to each of the keys, and the other way round.</summary>
