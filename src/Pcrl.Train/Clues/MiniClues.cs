@@ -39,7 +39,7 @@ public sealed record MiniCluesConfig
     };
 
     /// <summary>Optimisation of the segmenter's channels by the organ of every pixel; the batch counts slices.</summary>
-    public FitConfig OrganFit { get; init; } = new() { Steps = 4200, Batch = 4, LearningRate = 3e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig OrganFit { get; init; } = new() { Steps = 5000, Batch = 4, LearningRate = 3e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Optimisation of what chooses among them for a point; the batch counts slices.</summary>
     public FitConfig PointFit { get; init; } = new() { Steps = 900, Batch = 2, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
