@@ -10,9 +10,10 @@ using static TorchSharp.torch;
 namespace Pcrl.Train.Clues;
 
 /// <summary>
-/// Teaches a small Segment Anything by points on slices whose truth is known. The three masks of a point are the lesion or organ there, the region
-/// of organs that lie together, and the whole head. Masks of points alone teach too slowly for minutes. But a mask is a weighted sum of the decoder's channels: so the channels are learned first, with the
-/// weights that make every organ of them, for all pixels at once; after that a point has only to choose among those weights, and chooses one.
+/// Teaches a small Segment Anything by points on slices whose truth is known. The three masks of a point are the lesion or organ there, the region of organs that
+/// lie together, and the whole head. Masks of points alone teach too slowly for minutes. But a mask is a weighted sum of the decoder's channels: so the channels are
+/// learned first, with the weights that make every organ and region of them, for all pixels at once; after that a point has only to choose among those weights, and
+/// chooses one.
 /// </summary>
 internal sealed class MiniSam : IDisposable
 {
@@ -21,7 +22,7 @@ internal sealed class MiniSam : IDisposable
 
     private readonly SamModel _sam;
     private readonly Tensor _positions;
-    private readonly Parameter _kinds; // [kinds, D/8]: the channels' weights that make the mask of an organ, of lesions, of the head
+    private readonly Parameter _kinds; // [kinds, D/8]: the channels' weights that make the mask of an organ, of lesions, of the head, of a region
     private readonly Tensor _parts; // [organs, kinds]: 1 where an organ belongs to a kind
     private readonly Tensor _rarity; // [organs and lesions]: weights in the cross-entropy
 
@@ -170,6 +171,7 @@ internal sealed class MiniSam : IDisposable
         return (wanted, wanted.sum(1), labels);
     }
 
+    /// <summary>What <see cref="_parts"/> holds.</summary>
     private static Tensor Parts() => tensor(Enumerable.Range(0, TrainingSlice.Lesion)
         .SelectMany(organ => Enumerable.Range(0, MiniSamPrompts.Count).Select(kind => MiniSamPrompts.IsPart(organ, kind) ? 1f : 0)).ToArray()).view(TrainingSlice.Lesion, -1);
 

@@ -114,6 +114,26 @@ public sealed class MiniSamTests : IDisposable
         Assert.True(after.Distinct < 0.4, $"{after.Distinct:0.00} of the masks differ");
     }
 
+    /// <summary>The first mask is the smallest thing at a point, the second the organs that lie together there, the third the head.</summary>
+    [Fact]
+    public void A_point_asks_for_a_thing_its_region_and_the_head()
+    {
+        long[] Asked(PhantomOrgan organ, byte label)
+        {
+            using var scope = NewDisposeScope();
+            byte[] organs = [.. Enumerable.Repeat((byte)organ, 16)];
+            return new MiniSamPrompts([new TrainingSlice(0, organs, organs, [.. Enumerable.Repeat(label, 16)], [])], 1, new Random(1)).Kinds;
+        }
+        long[] bled = Asked(PhantomOrgan.Thalamus, TrainingSlice.Lesion);
+        Assert.Equal([TrainingSlice.Lesion, bled[1], MiniSamPrompts.Head], bled);
+        Assert.True(bled[1] > MiniSamPrompts.Head && bled[1] < MiniSamPrompts.Count);
+        Assert.Equal(bled[1], Asked(PhantomOrgan.ThirdVentricle, (byte)PhantomOrgan.ThirdVentricle)[1]);
+        Assert.Equal([(long)PhantomOrgan.Frontal, (long)PhantomOrgan.Frontal, MiniSamPrompts.Head], Asked(PhantomOrgan.Frontal, (byte)PhantomOrgan.Frontal));
+        Assert.True(MiniSamPrompts.IsPart((int)PhantomOrgan.LateralVentricle, (int)bled[1]) && !MiniSamPrompts.IsPart((int)PhantomOrgan.Frontal, (int)bled[1]));
+        for (int organ = 1; organ < TrainingSlice.Lesion; organ++)
+            Assert.InRange(Enumerable.Range(MiniSamPrompts.Head + 1, MiniSamPrompts.Count - MiniSamPrompts.Head - 1).Count(kind => MiniSamPrompts.IsPart(organ, kind)), 0, 1);
+    }
+
     [Fact]
     public void Masks_must_have_the_size_of_the_slices()
     {
@@ -136,15 +156,20 @@ public sealed class MiniSamTests : IDisposable
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var points = rand(2, 1, 2) * 16;
-        double Difference()
+        // Of the patches with and without what they learn, and of the masks from there and of the decoder, which leaves out what is nothing.
+        (double Patches, double Masks) Difference()
         {
             var image = _sam.ImageEncoder.forward(ones(1, 3, 16, 16));
             var (sparse, dense) = _sam.PromptEncoder.Forward(new SamPrompts(points, ones(2, 1, dtype: int32)));
             var (positions, decoder) = (_sam.PromptEncoder.DensePositions(), _sam.MaskDecoder);
-            return (decoder.Attend(image, positions, sparse, dense, true).Patches - decoder.Attend(image, positions, sparse, dense, false).Patches).abs().max().item<float>();
+            var (tokens, patches) = decoder.Attend(image, positions, sparse, dense, true);
+            return ((patches - decoder.Attend(image, positions, sparse, dense, false).Patches).abs().max().item<float>(),
+                (decoder.Masks(tokens, patches, true).Masks - decoder.Forward(image, positions, sparse, dense, true).Masks).abs().max().item<float>());
         }
-        Assert.True(Difference() > 0.01);
+        var before = Difference();
+        Assert.True(before.Patches > 0.01 && before.Masks == 0, $"{before}");
         MiniSamStart.Fill(_sam);
-        Assert.Equal(0, Difference());
+        var after = Difference();
+        Assert.True(after.Patches == 0 && after.Masks < 1e-5, $"{after}");
     }
 }
