@@ -39,7 +39,7 @@ public sealed record MiniCluesConfig
     };
 
     /// <summary>Optimisation of the segmenter's channels by the organ of every pixel; the batch counts slices.</summary>
-    public FitConfig OrganFit { get; init; } = new() { Steps = 5000, Batch = 4, LearningRate = 3e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    public FitConfig OrganFit { get; init; } = new() { Steps = 2600, Batch = 8, LearningRate = 3e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Optimisation of what chooses among them for a point; the batch counts slices.</summary>
     public FitConfig PointFit { get; init; } = new() { Steps = 900, Batch = 2, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
@@ -55,10 +55,10 @@ public sealed record MiniCluesConfig
     };
 
     /// <summary>Optimisation of the image-text model; the batch counts studies.</summary>
-    public FitConfig ClipFit { get; init; } = new() { Steps = 400, Batch = 2, LearningRate = 2e-3, WeightDecay = 0.01 };
+    public FitConfig ClipFit { get; init; } = new() { Steps = 320, Batch = 2, LearningRate = 2e-3, WeightDecay = 0.01 };
 
     /// <summary>Phantoms whose galleries the image-text model learns from.</summary>
-    public int ClipPhantoms { get; init; } = 60;
+    public int ClipPhantoms { get; init; } = 48;
 
     /// <summary>Points per side for these galleries.</summary>
     public int ClipPoints { get; init; } = 8;
