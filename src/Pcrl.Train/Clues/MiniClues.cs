@@ -66,7 +66,7 @@ public sealed record MiniCluesConfig
     /// <summary>Settings of the mask generator that suit the small segmenter. No clean-up: at this size sulci and cisterns are islands of a few pixels.</summary>
     public SamGeneratorConfig Generator { get; init; } = new()
     {
-        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0.001, BoxNmsThresh = 0.95,
+        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0.001, BoxNmsThresh = 0.96,
     };
 
     /// <summary>Threads that train side by side; each takes its share of a batch, so another number makes other models.</summary>
