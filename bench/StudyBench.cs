@@ -26,13 +26,17 @@ internal static class StudyBench
         var parallel = Options.Number("--parallel", "reports at once in the folder's measurement", 16, least: 1, most: BatchDecoder.MostSequences);
         var soak = Options.Number("--soak", "reports in a row at the end, whose memory is watched; 0 to leave them out", 0, least: 0, most: 10_000_000);
         var once = new Option<bool>("--once") { Description = "write one report and end: what --cold starts", Hidden = true };
+        var device = new Option<string>("--device") { Description = "of both halves: auto, cpu, cuda, opencl (vision) or vulkan (language model)", DefaultValueFactory = _ => "auto" };
+        device.AcceptOnlyFromAmong([.. ReporterOptions.DeviceNames]);
+        var precision = new Option<Precision>("--precision") { Description = "of the vision kernels on a GPU" };
+        precision.AcceptOnlyFromAmong("fp32", "bf16");
         var (threads, seed, json) = (Options.Threads(), Options.Seed(), Options.Json());
-        var command = new Command("study", "Times whole reports: files on disk to the last character.") { studies, bundle, rounds, cold, parallel, soak, once, threads, seed, json };
+        var command = new Command("study", "Times whole reports: files on disk to the last character.") { studies, bundle, rounds, cold, parallel, soak, once, device, precision, threads, seed, json };
         command.SetAction(async (parsed, cancellation) =>
         {
             var paths = StudyFolder.Look(parsed.GetValue(studies)!).Studies;
-            var options = new ReporterOptions { Device = DeviceKind.Cpu, Threads = parsed.GetValue(threads), Parallel = parsed.GetValue(parallel) };
-            var run = new Run(paths, parsed.GetValue(bundle)!, options, new SamplingOptions { Seed = (ulong)parsed.GetValue(seed) });
+            var options = new ReporterOptions { Precision = parsed.GetValue(precision), Threads = parsed.GetValue(threads), Parallel = parsed.GetValue(parallel) };
+            var run = new Run(paths, parsed.GetValue(bundle)!, parsed.GetValue(device)!, options, new SamplingOptions { Seed = (ulong)parsed.GetValue(seed) });
             if (parsed.GetValue(once))
                 await run.OnceAsync(cancellation);
             else
@@ -42,12 +46,12 @@ internal static class StudyBench
         return command;
     }
 
-    private sealed class Run(IReadOnlyList<string> paths, string bundle, ReporterOptions options, SamplingOptions sampling)
+    private sealed class Run(IReadOnlyList<string> paths, string bundle, string deviceName, ReporterOptions options, SamplingOptions sampling)
     {
         public async Task OnceAsync(CancellationToken cancellation)
         {
             var reading = Task.Run(() => Reporter.Read(paths[0], cancellation), cancellation);
-            using var reporter = Reporter.Open(bundle, options with { Parallel = 1 }, cancellation);
+            using var reporter = Reporter.Open(bundle, options.On(deviceName) with { Parallel = 1 }, cancellation);
             await WriteAsync(reporter, reporter.Prepare(await reading, WindowChoice.Brain), cancellation);
         }
 
@@ -55,7 +59,7 @@ internal static class StudyBench
         {
             double[] starts = [.. Enumerable.Range(0, cold).Select(_ => Cold())];
             ProcessMemory.ForgetPeak();
-            using var reporter = Reporter.Open(bundle, options, cancellation);
+            using var reporter = Reporter.Open(bundle, options.On(deviceName), cancellation);
             await WriteAsync(reporter, paths[0], cancellation); // warms up
             var reports = new List<(Report Report, double Total)>();
             for (int round = 0; round < rounds; round++)
@@ -137,7 +141,7 @@ internal static class StudyBench
             var start = new ProcessStartInfo(Environment.ProcessPath!) { RedirectStandardOutput = true, RedirectStandardError = true };
             if (Path.GetFileNameWithoutExtension(start.FileName) == "dotnet")
                 start.ArgumentList.Add(typeof(StudyBench).Assembly.Location);
-            foreach (string argument in (string[])["study", paths[0], "--once", "--bundle", bundle, "--threads", $"{options.Threads}", "--seed", $"{sampling.Seed}"])
+            foreach (string argument in (string[])["study", paths[0], "--once", "--bundle", bundle, "--device", deviceName, "--precision", $"{options.Precision}".ToLowerInvariant(), "--threads", $"{options.Threads}", "--seed", $"{sampling.Seed}"])
                 start.ArgumentList.Add(argument);
             var clock = Stopwatch.StartNew();
             using var process = Process.Start(start)!;

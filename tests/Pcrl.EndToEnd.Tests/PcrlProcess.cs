@@ -34,11 +34,12 @@ internal sealed record PcrlProcess(int ExitCode, string Output, string Error)
         return Finish(process);
     }
 
-    public static PcrlProcess Finish(Process process)
+    /// <summary>Waits for the end, two minutes if nothing else is said.</summary>
+    public static PcrlProcess Finish(Process process, TimeSpan? patience = null)
     {
         var output = process.StandardOutput.ReadToEndAsync();
         var error = process.StandardError.ReadToEndAsync();
-        Assert.True(process.WaitForExit(Patience), "the command did not end");
+        Assert.True(process.WaitForExit(patience ?? Patience), "the command did not end");
         return new PcrlProcess(process.ExitCode, output.Result, error.Result);
     }
 

@@ -33,7 +33,7 @@ internal static class ReportCommand
         var maxTokens = new Option<int?>("--max-tokens") { Description = "Longest report in tokens; default: the bundle's." };
         var threads = new Option<int>("--threads") { Description = "CPU threads, at most one per core; 0 for one per core." };
         var device = new Option<string>("--device") { Description = "Where it runs; opencl is for the vision kernels alone, vulkan for the language model alone.", DefaultValueFactory = _ => "auto" };
-        device.AcceptOnlyFromAmong("auto", "cpu", "cuda", "opencl", "vulkan");
+        device.AcceptOnlyFromAmong([.. ReporterOptions.DeviceNames]);
         var precision = new Option<Precision>("--precision") { Description = "Precision of the vision kernels on a GPU." };
         precision.AcceptOnlyFromAmong("fp32", "bf16");
         var plain = new Option<bool>("--no-speculation") { Description = "Write token by token, without drafts: slower, the same text." };
@@ -47,11 +47,9 @@ internal static class ReportCommand
             var (studies, withoutImages) = StudyFolder.Look(arguments.GetValue(study)!);
             var options = new ReporterOptions
             {
-                Device = Enum.TryParse<DeviceKind>(arguments.GetValue(device), ignoreCase: true, out var vision) ? vision : DeviceKind.Auto,
-                LanguageDevice = Enum.TryParse<LanguageDevice>(arguments.GetValue(device), ignoreCase: true, out var language) ? language : LanguageDevice.Auto,
                 Precision = arguments.GetValue(precision), Threads = arguments.GetValue(threads),
                 Speculation = !arguments.GetValue(plain), Parallel = studies.Count > 1 ? arguments.GetValue(parallel) : 1,
-            };
+            }.On(arguments.GetValue(device)!);
             SamplingOptions Sampling(SamplingDefaults defaults) => new()
             {
                 Temperature = arguments.GetValue(temperature) ?? defaults.Temperature,

@@ -4,12 +4,14 @@ namespace Pcrl.Kernels.Cpu;
 
 /// <summary>
 /// A fixed number of threads that share out the parts of one job after another. Unlike the thread pool it keeps to the number it was given
-/// and allocates nothing per job.
+/// and allocates nothing per job. A helper that other programs keep from its core is not waited for: whoever is there takes its parts.
 /// </summary>
 internal sealed class ThreadTeam : IDisposable
 {
     /// <summary>Waiting costs a core its turn where cores are shared, sleeping costs a wake-up: spin for some microseconds only.</summary>
     private const int Spins = 2000;
+
+    private const int Open = 1 << 30;
 
     private readonly Lock _oneJobAtATime = new();
     private readonly object _signal = new();
@@ -17,7 +19,10 @@ internal sealed class ThreadTeam : IDisposable
     private Action<int, int>? _work;
     private int _parts;
     private int _next;
-    private int _busy;
+
+    /// <summary>Helpers inside the job, and <see cref="Open"/> while more may enter.</summary>
+    private int _inside;
+
     private volatile int _generation;
     private volatile bool _stop;
     private ExceptionDispatchInfo? _failure;
@@ -51,20 +56,21 @@ internal sealed class ThreadTeam : IDisposable
             _work = work;
             _parts = parts;
             _next = 0;
-            _busy = _helpers.Length;
+            Volatile.Write(ref _inside, Open);
             lock (_signal)
             {
                 _generation++;
                 Monitor.PulseAll(_signal);
             }
             TakeParts(0);
-            for (int spin = 0; Volatile.Read(ref _busy) > 0; spin++)
+            Interlocked.And(ref _inside, ~Open);
+            for (int spin = 0; Volatile.Read(ref _inside) > 0; spin++)
             {
                 if (spin < Spins)
                     Thread.SpinWait(8);
                 else
                     lock (_signal)
-                        if (_busy > 0)
+                        if (Volatile.Read(ref _inside) > 0)
                             Monitor.Wait(_signal);
             }
             _work = null;
@@ -104,11 +110,26 @@ internal sealed class ThreadTeam : IDisposable
             if (_stop)
                 return;
             seen = _generation;
+            if (!Enter())
+                continue;
             TakeParts(worker);
-            lock (_signal)
-                if (--_busy == 0)
+            if (Interlocked.Decrement(ref _inside) == 0)
+                lock (_signal)
                     Monitor.PulseAll(_signal);
         }
+    }
+
+    /// <summary>Whether there was still a job to enter: this helper's, or the next one.</summary>
+    private bool Enter()
+    {
+        for (int inside = Volatile.Read(ref _inside); (inside & Open) != 0;)
+        {
+            int before = Interlocked.CompareExchange(ref _inside, inside + 1, inside);
+            if (before == inside)
+                return true;
+            inside = before;
+        }
+        return false;
     }
 
     private void TakeParts(int worker)

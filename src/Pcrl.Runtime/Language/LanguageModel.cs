@@ -56,7 +56,7 @@ public sealed unsafe class LanguageModel : IDisposable
     private readonly GgufFile _file;
     private readonly GgufTensor _embedding;
     private readonly nint _vocabulary;
-    private readonly bool _fitsOwnKernels;
+    private readonly GgufType[] _ownKernelTypes;
 
     private LanguageModel(GgufFile file, LlmConfig config, LanguageOptions options)
     {
@@ -75,7 +75,8 @@ public sealed unsafe class LanguageModel : IDisposable
             Handle.Dispose();
             throw new InputException(file.Path, "changed while it was read");
         }
-        _fitsOwnKernels = Device.Kind == LanguageDevice.Cpu && file.Tensors.Values.Any(tensor => tensor.Type is GgufType.Q4_K or GgufType.Q6_K);
+        _ownKernelTypes = Device.Kind != LanguageDevice.Cpu ? [] :
+            [.. file.Tensors.Values.Where(tensor => tensor.Shape.Count > 1).Select(tensor => tensor.Type).Where(LlamaKernels.Types.Contains).Distinct().Order()];
         EndToken = (int)file.GetInteger("tokenizer.ggml.eos_token_id");
     }
 
@@ -86,10 +87,10 @@ public sealed unsafe class LanguageModel : IDisposable
     internal LlamaDevice Device { get; }
 
     /// <summary>One line: what it runs on and why, with the layers that a GPU has taken over, and a warning if it is not what was asked for.</summary>
-    public string Choice => $"llama.cpp on {Device.Choice}{(!_fitsOwnKernels ? "" : HasOwnKernels ? ", own kernels for Q4_K and Q6_K" : $", without own kernels: {LlamaKernels.Problem}")}";
+    public string Choice => $"llama.cpp on {Device.Choice}{(_ownKernelTypes is [] ? "" : HasOwnKernels ? $", own kernels for {string.Join(" and ", _ownKernelTypes)}" : $", without own kernels: {LlamaKernels.Problem}")}";
 
     /// <summary>Whether its matrices are multiplied by <see cref="LlamaKernels"/>, to which more rows at once cost little.</summary>
-    internal bool HasOwnKernels => _fitsOwnKernels && LlamaKernels.Problem is null;
+    internal bool HasOwnKernels => _ownKernelTypes is not [] && LlamaKernels.Problem is null;
 
     /// <summary>CPU threads that contexts use.</summary>
     internal int Threads { get; }

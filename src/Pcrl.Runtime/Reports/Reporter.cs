@@ -28,6 +28,17 @@ public sealed record ReporterOptions
 
     /// <summary>Drafts tokens from the bundle's phrases and checks them together: faster, the same text.</summary>
     public bool Speculation { get; init; } = true;
+
+    /// <summary>What <see cref="On"/> knows.</summary>
+    public static IReadOnlyList<string> DeviceNames { get; } = ["auto", "cpu", "cuda", "opencl", "vulkan"];
+
+    /// <summary>The same on a device. Where only one half can run on it (opencl: vision; vulkan: the language model), the other chooses its own.</summary>
+    /// <param name="device">One of <see cref="DeviceNames"/>.</param>
+    public ReporterOptions On(string device) => this with
+    {
+        Device = Enum.TryParse<DeviceKind>(device, ignoreCase: true, out var vision) ? vision : DeviceKind.Auto,
+        LanguageDevice = Enum.TryParse<LanguageDevice>(device, ignoreCase: true, out var language) ? language : LanguageDevice.Auto,
+    };
 }
 
 /// <summary>A piece of a report as it grows; the last one carries the whole.</summary>

@@ -56,7 +56,7 @@ public sealed unsafe class LlamaKernelRefusalTests
         return new()
         {
             ["ggml_barrier"] = 1, ["ggml_threadpool_chunk_set"] = 2, ["ggml_threadpool_chunk_add"] = 3,
-            ["ggml_cpu_fp32_to_fp16"] = 4, ["ggml_vec_dot_f16"] = 5, [Q4KTable] = OtherTable, [TypeTable] = SomeTable,
+            [Q4KTable] = OtherTable, [TypeTable] = SomeTable,
             [TypeFunction] = (nint)(delegate* unmanaged[Cdecl]<nint*>)&TellRepacked, [ListFunction] = (nint)(delegate* unmanaged[Cdecl]<nint*>)&TellList,
         };
     }
@@ -73,7 +73,7 @@ public sealed unsafe class LlamaKernelRefusalTests
         var library = Library(other, ours);
         Assert.Null(LlamaInternals.Find(name => library[name], Device, TypesFunction, out var found));
         Assert.Equal((ours, OtherTable + 16, (nint)List), (found.Repacked, found.InterleavedQ4K, (nint)found.Entries));
-        Assert.Equal((1, 2, 3, 4, 5), ((nint)found.WaitForAll, (nint)found.SetChunk, (nint)found.NextChunk, (nint)found.ToHalf, (nint)found.HalfProduct));
+        Assert.Equal((1, 2, 3), ((nint)found.WaitForAll, (nint)found.SetChunk, (nint)found.NextChunk));
 
         foreach (string missing in library.Keys)
             Assert.Contains($"does not export {missing}", Find(Library(other, ours).Where(entry => entry.Key != missing).ToDictionary()));
@@ -113,14 +113,15 @@ public sealed unsafe class LlamaKernelRefusalTests
             weights.Buffer = type == GgmlTensor.Q4K ? repackedBuffer : hostBuffer;
             weights.Extra = type == GgmlTensor.Q4K ? table : null;
             change?.Invoke(ref result, ref weights, ref input);
-            return LlamaKernels.IsOurs(llama, &result, &weights, &input);
+            return LlamaKernels.HasFloatRows(&result, &input)
+                && (LlamaKernels.IsOfQuantisedWeights(llama, &weights, &input) || LlamaFloatProduct.IsOfWeights(&weights, &input));
         }
 
-        foreach (int type in (int[])[GgmlTensor.Q4K, GgmlTensor.Q6K])
+        foreach (int type in (int[])[GgmlTensor.Q4K, GgmlTensor.Q6K, GgmlTensor.F32])
         {
             Assert.True(IsOurs(type));
             Assert.True(IsOurs(type, (ref _, ref _, ref input) => input.Count[1] = 1));
-            Assert.False(IsOurs(type, (ref _, ref weights, ref _) => weights.Count[1] = 12)); // no whole groups of rows
+            Assert.Equal(type == GgmlTensor.F32, IsOurs(type, (ref _, ref weights, ref _) => weights.Count[1] = 12)); // no whole groups of rows
             Assert.False(IsOurs(type, (ref _, ref weights, ref _) => weights.Buffer = null));
             Assert.False(IsOurs(type, (ref _, ref _, ref input) => input.Type = 1)); // F16
             Assert.False(IsOurs(type, (ref _, ref _, ref input) => input.Stride[0] = 8));
@@ -136,6 +137,10 @@ public sealed unsafe class LlamaKernelRefusalTests
         Assert.False(IsOurs(GgmlTensor.Q4K, (ref _, ref weights, ref _) => weights.Extra = otherTable)); // another interleaving
         Assert.False(IsOurs(GgmlTensor.Q4K, (ref _, ref weights, ref _) => weights.Extra = null));
         Assert.False(IsOurs(GgmlTensor.Q6K, (ref _, ref weights, ref _) => weights.Buffer = repackedBuffer));
+        Assert.False(IsOurs(GgmlTensor.F32, (ref _, ref weights, ref _) => weights.Operation = PermutedView)); // a cache in float32
+        Assert.False(IsOurs(GgmlTensor.F32, (ref _, ref weights, ref _) => weights.Count[0] = 24)); // not in steps
+        Assert.False(IsOurs(GgmlTensor.F32, (ref _, ref weights, ref _) => weights.Count[1] = 7)); // fewer than a group
+        Assert.False(IsOurs(GgmlTensor.F32, (ref _, ref weights, ref _) => weights.Stride[0] = 8));
 
         // Attention: a view of the cache with what becomes of the rows of a text and its draft.
         bool IsAttention(Change? change = null, int weightType = GgmlTensor.Q4K, bool scores = false)
@@ -150,18 +155,20 @@ public sealed unsafe class LlamaKernelRefusalTests
             input.First = scores ? &product : &queries;
             cache.Stride[0] = sizeof(ushort);
             change?.Invoke(ref result, ref cache, ref input);
-            return LlamaAttention.IsOurs(&cache, &input);
+            return LlamaKernels.HasFloatRows(&result, &input) && LlamaFloatProduct.IsOfCache(&cache, &input);
         }
 
         Assert.True(IsAttention(weightType: GgmlTensor.Q6K));
         Assert.True(IsAttention(scores: true));
-        Assert.False(IsAttention(weightType: GgmlTensor.F32));
+        Assert.True(IsAttention(weightType: GgmlTensor.F32));
         Assert.False(IsAttention(weightType: GgmlTensor.F16, scores: true));
         Assert.False(IsAttention((ref _, ref _, ref input) => input.First = null));
         Assert.True(IsAttention());
-        Assert.True(IsAttention((ref _, ref cache, ref input) => (input.Count[2], input.Count[3], cache.Count[2]) = (32, 4, 8)));
-        Assert.False(IsAttention((ref _, ref _, ref input) => input.Count[1] = 1)); // llama.cpp's own way
-        Assert.False(IsAttention((ref _, ref _, ref input) => input.Count[1] = 17)); // a prompt
+        Assert.True(IsAttention((ref _, ref cache, ref input) => (input.Count[2], input.Count[3], cache.Count[2], cache.Count[3]) = (32, 4, 8, 4)));
+        Assert.False(IsAttention((ref _, ref _, ref input) => input.Count[3] = 4)); // other texts' cache
+        Assert.False(IsAttention((ref _, ref cache, ref input) => (input.Count[2], cache.Count[2]) = (12, 8))); // heads that share nothing
+        Assert.False(IsAttention((ref _, ref cache, ref _) => cache.Count[0] = 24));
+        Assert.False(IsAttention((ref _, ref cache, ref _) => cache.Count[1] = 7));
         Assert.False(IsAttention((ref _, ref cache, ref _) => cache.Operation = GgmlTensor.None)); // weights
         Assert.False(IsAttention((ref _, ref cache, ref _) => cache.Type = GgmlTensor.F32));
         Assert.False(IsAttention((ref _, ref cache, ref _) => cache.Stride[0] = 4));

@@ -47,7 +47,7 @@ internal sealed unsafe record LlamaDevice(LanguageDevice Kind, IReadOnlyList<nin
                 return ([], $"{path}: {problem}");
             NativeLibrary.Load(path); // llama.cpp does not say which library is missing
         }
-        catch (Exception e) when (e is DllNotFoundException or BadImageFormatException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is DllNotFoundException or EntryPointNotFoundException or BadImageFormatException or IOException or UnauthorizedAccessException)
         {
             // The runtime's message gives advice first; what the linker said stands last.
             return ([], e.Message.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)[^1]);

@@ -9,7 +9,6 @@ internal unsafe partial struct LlamaInternals
     public const int EntryWords = 8, EntryDevice = 6, EntryContext = 7;
 
     private const string Barrier = "ggml_barrier", SetChunkName = "ggml_threadpool_chunk_set", NextChunkName = "ggml_threadpool_chunk_add";
-    private const string ToHalfName = "ggml_cpu_fp32_to_fp16", HalfProductName = "ggml_vec_dot_f16";
     private const string InterleavedQ4KTable = "_ZTVN4ggml3cpu6repack13tensor_traitsI10block_q4_KLl8ELl8EL9ggml_type15EEE";
     private const string RepackedTable = "_ZTVN4ggml3cpu6repack17extra_buffer_typeE", RepackedType = "_Z35ggml_backend_cpu_repack_buffer_typev";
     private const string EntriesName = "_Z39ggml_backend_cpu_get_extra_buffer_typesv";
@@ -29,12 +28,6 @@ internal unsafe partial struct LlamaInternals
     public delegate* unmanaged[Cdecl]<nint, void> WaitForAll;
     public delegate* unmanaged[Cdecl]<nint, int, void> SetChunk;
     public delegate* unmanaged[Cdecl]<nint, int, int> NextChunk;
-
-    /// <summary>From float32 to half precision: from, to, how many.</summary>
-    public delegate* unmanaged[Cdecl]<float*, ushort*, long, void> ToHalf;
-
-    /// <summary>A product of two vectors in half precision: elements, result, then each vector with a stride that is not used, as is the last number.</summary>
-    public delegate* unmanaged[Cdecl]<int, float*, nuint, byte*, nuint, ushort*, nuint, int, void> HalfProduct;
 
     /// <summary>What a <c>std::vector</c> of pointers holds.</summary>
     public static ReadOnlySpan<nint> Items(nint* vector) => new((void*)vector[0], (int)((vector[1] - vector[0]) / sizeof(nint)));
@@ -61,7 +54,7 @@ internal unsafe partial struct LlamaInternals
     internal static string? Find(Func<string, nint> export, nint device, nint extraTypes, out LlamaInternals found)
     {
         found = default;
-        foreach (string name in (ReadOnlySpan<string>)[Barrier, SetChunkName, NextChunkName, ToHalfName, HalfProductName, InterleavedQ4KTable, RepackedTable, RepackedType, EntriesName])
+        foreach (string name in (ReadOnlySpan<string>)[Barrier, SetChunkName, NextChunkName, InterleavedQ4KTable, RepackedTable, RepackedType, EntriesName])
         {
             if (export(name) == 0)
                 return $"llama.cpp's CPU backend does not export {name}";
@@ -82,8 +75,6 @@ internal unsafe partial struct LlamaInternals
             WaitForAll = (delegate* unmanaged[Cdecl]<nint, void>)export(Barrier),
             SetChunk = (delegate* unmanaged[Cdecl]<nint, int, void>)export(SetChunkName),
             NextChunk = (delegate* unmanaged[Cdecl]<nint, int, int>)export(NextChunkName),
-            ToHalf = (delegate* unmanaged[Cdecl]<float*, ushort*, long, void>)export(ToHalfName),
-            HalfProduct = (delegate* unmanaged[Cdecl]<int, float*, nuint, byte*, nuint, ushort*, nuint, int, void>)export(HalfProductName),
         };
         return null;
     }

@@ -1,13 +1,14 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using Pcrl.Kernels.Quantised;
+using Pcrl.Kernels.Llm;
+using Pcrl.Runtime.Bundles;
 
 namespace Pcrl.Runtime.Language.Native;
 
 /// <summary>
 /// Own kernels inside llama.cpp: products of quantised weights, which are what checking a draft costs. llama.cpp's CPU backend keeps a list
 /// of "extra buffer types", for processors' own weight layouts, and asks each entry about every operation before it computes it itself. One more entry answers
-/// for Q4_K weights that llama.cpp has laid out anew, for Q6_K weights, and for attention (<see cref="LlamaAttention"/>); llama.cpp's threads call it where they
+/// for Q4_K weights that llama.cpp has laid out anew, for Q6_K weights, and for float32 weights and attention (<see cref="LlamaFloatProduct"/>); llama.cpp's threads call it where they
 /// would call their own kernel, so nothing is scheduled, copied or waited for. What a row gives does not depend on the rows beside it, so drafts change no text.
 /// <para>
 /// The list is no public interface: the entry is made only for the pinned commit and where all is found as expected (<see cref="LlamaInternals"/>), and each weight's layout is known by the type of
@@ -20,8 +21,11 @@ internal static unsafe class LlamaKernels
     private const string Switch = "PCRL_OWN_KERNELS";
 
     private static LlamaInternals _llama;
-    private static nint* _product, _attention;
+    private static nint* _quantisedProduct, _floatProduct;
     private static volatile bool _enabled;
+
+    /// <summary>Types of weights that are multiplied by the kernels.</summary>
+    public static readonly GgufType[] Types = [GgufType.F32, GgufType.Q4_K, GgufType.Q6_K];
 
     /// <summary>Why the kernels are not in use in this process, or null.</summary>
     public static string? Problem { get; private set; } = "not loaded";
@@ -57,10 +61,10 @@ internal static unsafe class LlamaKernels
     private static void Register()
     {
         nint nothing = (nint)(delegate* unmanaged[Cdecl]<nint, void>)&Nothing;
-        _product = Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, int, GgmlTensor*, nuint*, byte>)&WorkBytes,
+        _quantisedProduct = Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, int, GgmlTensor*, nuint*, byte>)&WorkBytes,
             (nint)(delegate* unmanaged[Cdecl]<nint, GgmlWork*, GgmlTensor*, byte>)&Compute);
-        _attention = Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, int, GgmlTensor*, nuint*, byte>)&AttentionWorkBytes,
-            (nint)(delegate* unmanaged[Cdecl]<nint, GgmlWork*, GgmlTensor*, byte>)&ComputeAttention);
+        _floatProduct = Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, int, GgmlTensor*, nuint*, byte>)&FloatWorkBytes,
+            (nint)(delegate* unmanaged[Cdecl]<nint, GgmlWork*, GgmlTensor*, byte>)&ComputeFloats);
         nint* entry = Copy(new ReadOnlySpan<nint>((void*)_llama.Repacked, LlamaInternals.EntryWords));
         entry[LlamaInternals.EntryContext] = (nint)Object(nothing, nothing, (nint)(delegate* unmanaged[Cdecl]<nint, nint, GgmlTensor*, byte>)&CanHold,
             (nint)(delegate* unmanaged[Cdecl]<nint, GgmlTensor*, nint*>)&KernelOf);
@@ -92,22 +96,25 @@ internal static unsafe class LlamaKernels
     /// <summary><c>extra_buffer_type::get_tensor_traits</c>: the kernel that computes an operation, or null to leave it to llama.cpp.</summary>
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
     private static nint* KernelOf(nint self, GgmlTensor* operation) =>
-        operation->Operation != GgmlTensor.MatrixProduct || !_enabled ? null
-        : IsOurs(_llama, operation, operation->First, operation->Second) ? _product
-        : LlamaAttention.IsOurs(operation->First, operation->Second) ? _attention
+        operation->Operation != GgmlTensor.MatrixProduct || !_enabled || !HasFloatRows(operation, operation->Second) ? null
+        : LlamaFloatProduct.IsOfWeights(operation->First, operation->Second) || LlamaFloatProduct.IsOfCache(operation->First, operation->Second) ? _floatProduct
+        : IsOfQuantisedWeights(_llama, operation->First, operation->Second) ? _quantisedProduct
         : null;
 
-    /// <summary>Whether a product is of weights and rows that the kernels know.</summary>
-    internal static bool IsOurs(in LlamaInternals llama, GgmlTensor* result, GgmlTensor* weights, GgmlTensor* input)
+    /// <summary>Whether input and result of a product are float32, row by row.</summary>
+    internal static bool HasFloatRows(GgmlTensor* result, GgmlTensor* input) =>
+        input->Type == GgmlTensor.F32 && input->Stride[0] == sizeof(float) && result->Stride[0] == sizeof(float);
+
+    /// <summary>Whether a product is of Q4_K or Q6_K weights, laid out as the kernels know them, with rows.</summary>
+    internal static bool IsOfQuantisedWeights(in LlamaInternals llama, GgmlTensor* weights, GgmlTensor* input)
     {
-        if (weights->Type is not (GgmlTensor.Q4K or GgmlTensor.Q6K) || weights->Buffer == null || weights->Count[1] % Q4KProduct.Group != 0)
+        if (weights->Type is not (GgmlTensor.Q4K or GgmlTensor.Q6K) || weights->Buffer == null || weights->Count[1] % Q4KProduct.Group != 0
+            || input->Count[2] != 1 || input->Count[3] != 1 || weights->Count[2] != 1 || weights->Count[3] != 1)
             return false;
-        bool isPlain = input->Type == GgmlTensor.F32 && input->Stride[0] == sizeof(float) && result->Stride[0] == sizeof(float)
-            && input->Count[2] == 1 && input->Count[3] == 1 && weights->Count[2] == 1 && weights->Count[3] == 1;
         bool isLaidOutAnew = weights->Buffer->Type == llama.Repacked;
-        return isPlain && (weights->Type == GgmlTensor.Q4K
+        return weights->Type == GgmlTensor.Q4K
             ? isLaidOutAnew && weights->Extra != null && *weights->Extra == llama.InterleavedQ4K
-            : !isLaidOutAnew && LlamaNative.IsHost(weights->Buffer->Type));
+            : !isLaidOutAnew && LlamaNative.IsHost(weights->Buffer->Type);
     }
 
     /// <summary><c>tensor_traits::work_size</c>: room for the quantised rows.</summary>
@@ -150,16 +157,16 @@ internal static unsafe class LlamaKernels
     }
 
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
-    private static byte AttentionWorkBytes(nint self, int threads, GgmlTensor* operation, nuint* bytes)
+    private static byte FloatWorkBytes(nint self, int threads, GgmlTensor* operation, nuint* bytes)
     {
-        *bytes = LlamaAttention.WorkBytes(operation);
+        *bytes = LlamaFloatProduct.WorkBytes(operation, threads);
         return 1;
     }
 
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
-    private static byte ComputeAttention(nint self, GgmlWork* work, GgmlTensor* operation)
+    private static byte ComputeFloats(nint self, GgmlWork* work, GgmlTensor* operation)
     {
-        LlamaAttention.Compute(_llama, work, operation);
+        LlamaFloatProduct.Compute(work, operation);
         return 1;
     }
 

@@ -1,8 +1,8 @@
 using System.Runtime.Intrinsics.X86;
 using Pcrl.Kernels.Cpu;
-using Pcrl.Kernels.Quantised;
+using Pcrl.Kernels.Llm;
 
-namespace Pcrl.Kernels.Tests.Quantised;
+namespace Pcrl.Kernels.Tests.Llm;
 
 /// <summary>The products against sums in double precision over weights that are read, one at a time, from the blocks as a GGUF file has them.</summary>
 public sealed unsafe class QuantisedProductTests
@@ -93,7 +93,7 @@ public sealed unsafe class QuantisedProductTests
         for (int start = 0; start < 65536; start += 16)
         {
             var halves = System.Runtime.Intrinsics.Vector256.Create([.. Enumerable.Range(start, 16).Select(h => (ushort)h)]);
-            var floats = Q4KProduct.FromHalf(halves);
+            var floats = HalfPrecision.ToSingle(halves);
             for (int i = 0; i < 16; i++)
             {
                 float expected = (float)BitConverter.UInt16BitsToHalf((ushort)(start + i));

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 
-namespace Pcrl.Kernels.Quantised;
+namespace Pcrl.Kernels.Llm;
 
 /// <summary>
 /// Products of Q4_K weights with <see cref="QuantisedRows"/>. Eight weight rows lie together, block by block, as llama.cpp lays them out anew for wide processors
@@ -158,7 +158,7 @@ internal static unsafe class Q4KProduct
             }
             var minima = Avx512Vbmi.PermuteVar64x8(Vector512.LoadAligned(minimumBytes), Transposed);
             var (minima0, minima1) = (Avx512BW.Shuffle(minima, FirstFour).AsInt16(), Avx512BW.Shuffle(minima, LastFour).AsInt16());
-            var halves = FromHalf(Vector256.Load((ushort*)weights));
+            var halves = HalfPrecision.ToSingle(Vector256.Load((ushort*)weights));
             var (scale, minimum) = (Avx512F.PermuteVar16x32(halves, TwiceLow), Avx512F.PermuteVar16x32(halves, TwiceHigh));
             for (int row = 0; row < rows; row++, activations += QuantisedRows.BlockBytes)
             {
@@ -202,16 +202,5 @@ internal static unsafe class Q4KProduct
         var rows4 = ((third & Vector512.Create(0x0F0F0F0Fu)) | ((first >>> 2) & Vector512.Create(0x30303030u))).AsInt32();
         Avx512F.PermuteVar16x32x2(rows0, PairScales, rows4).AsByte().StoreAligned(scales);
         Avx512F.PermuteVar16x32x2(rows0, PairMinima, rows4).AsByte().StoreAligned(minima);
-    }
-
-    /// <summary>Half precision to float32, subnormals, infinities and NaN included.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static Vector512<float> FromHalf(Vector256<ushort> halves)
-    {
-        var wide = Avx512F.ConvertToVector512Int32(halves);
-        var size = wide & Vector512.Create(0x7FFF);
-        var value = ((size << 13).AsSingle() * Vector512.Create(5.192296858534828e33f)).AsInt32(); // 2^112: the difference of the exponents' biases
-        value |= Vector512.GreaterThan(size, Vector512.Create(0x7BFF)) & Vector512.Create(0x7F800000);
-        return (value | ((wide & Vector512.Create(0x8000)) << 16)).AsSingle();
     }
 }

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 
-namespace Pcrl.Kernels.Quantised;
+namespace Pcrl.Kernels.Llm;
 
 /// <summary>
 /// Rows of activations as 8-bit integers, in blocks of 256 with one scale each: the numbers of ggml's Q8_K, laid out for <see cref="Q4KProduct"/> and

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 
-namespace Pcrl.Kernels.Quantised;
+namespace Pcrl.Kernels.Llm;
 
 /// <summary>
 /// Products of Q6_K weights, as a GGUF file has them, with <see cref="QuantisedRows"/>. A block of 256: the low four bits of each weight in two
@@ -63,7 +63,7 @@ internal static unsafe class Q6KProduct
             var s2 = Avx512BW.PermuteVar32x16(scales, Eights + Vector512.Create((short)8));
             var s3 = Avx512BW.PermuteVar32x16(scales, Eights + Vector512.Create((short)12));
             var offsets = narrow << 5; // of the 32 that each weight is too large
-            var scale = Q4KProduct.FromHalf(Vector256.Create(*(ushort*)(weights + Scale)));
+            var scale = HalfPrecision.ToSingle(Vector256.Create(*(ushort*)(weights + Scale)));
             byte* a = tile + (long)block * rows * QuantisedRows.BlockBytes;
             for (int row = 0; row < rows; row++, a += QuantisedRows.BlockBytes)
             {
