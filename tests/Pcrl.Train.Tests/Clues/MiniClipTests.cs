@@ -20,7 +20,7 @@ public sealed class MiniClipTests
         Assert.Equal(expected, MiniClip.Loss(logits, matches, asked).item<float>(), 1e-5);
     }
 
-    /// <summary>An entity that no mask of the batch shows teaches nothing.</summary>
+    /// <summary>An entity that no mask of the study shows teaches nothing.</summary>
     [Fact]
     public void An_entity_without_a_match_does_not_count()
     {
