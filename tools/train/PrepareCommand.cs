@@ -24,6 +24,7 @@ internal static class PrepareCommand
     private static readonly Option<int> Size = new("--size") { Description = "Side of the slices in pixels [default: 512, or the small models' own]" };
     private static readonly Option<bool> Report = new("--report") { Description = "Measure against the true masks of phantoms that the small models have not seen" };
     private static readonly Option<int> Measured = new("--phantoms") { Description = "Phantoms to measure on", DefaultValueFactory = _ => 12 };
+    private static readonly Option<ulong> MeasuredSeed = new("--phantom-seed") { Description = "Seed of the first of them", DefaultValueFactory = _ => 800_000_000 };
     private static readonly Option<string?> Pictures = new("--pictures") { Description = "Folder for galleries (PNG) and reports beside masks (HTML)" };
     private static readonly Option<string?> Vocabulary = new("--vocabulary") { Description = "Layers, entities and cleaning as JSON [default: built in]" };
     private static readonly Option<int> Threads = new("--threads") { Description = "Slices at the same time", DefaultValueFactory = _ => Environment.ProcessorCount };
@@ -32,7 +33,7 @@ internal static class PrepareCommand
     {
         var command = new Command("prepare", "Make mask galleries, entity clauses and themes of a data set; goes on where it was stopped")
         {
-            Dataset, Out, Sam, Scorer, Mini, Size, Report, Measured, Pictures, Vocabulary, Threads,
+            Dataset, Out, Sam, Scorer, Mini, Size, Report, Measured, MeasuredSeed, Pictures, Vocabulary, Threads,
         };
         command.SetAction((parsed, cancellation) => Task.Run(() => Execute(parsed, cancellation), cancellation));
         return command;
@@ -84,10 +85,7 @@ internal static class PrepareCommand
             Console.WriteLine($"pictures: {pictures}");
         }
         if (parsed.GetValue(Report))
-        {
-            const ulong held = 800_000_000;
-            Console.Write(ClueReport.Measure(maker, held, parsed.GetValue(Measured), config.Phantom, size, new ConsoleProgress(), cancellation).Table());
-        }
+            Console.Write(ClueReport.Measure(maker, parsed.GetValue(MeasuredSeed), parsed.GetValue(Measured), config.Phantom, size, new ConsoleProgress(), cancellation).Table());
         return 0;
     }
 

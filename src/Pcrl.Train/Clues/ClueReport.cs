@@ -11,14 +11,16 @@ namespace Pcrl.Train.Clues;
 /// <param name="MeanBestGalleryIou">The same among the five masks of the gallery only.</param>
 /// <param name="Kinds">Mean best IoU among all masks by organ, the lesions last.</param>
 /// <param name="PartIou">Mean best IoU over the connected parts of organs larger than 1 % of the slice, among all masks.</param>
-/// <param name="Retrievals">Entities named in the findings and drawn in the phantom.</param>
+/// <param name="Retrievals">Entities named in the findings that phantoms draw.</param>
 /// <param name="Overlapping">Share of them whose mask touches the entity.</param>
+/// <param name="Drawn">Those of them that are on a slice of their layers at all: no mask can touch the others.</param>
+/// <param name="DrawnOverlapping">Share of <paramref name="Drawn"/> whose mask touches the entity.</param>
 /// <param name="Fitting">Share of them whose mask lies in the entity with at least a quarter of its pixels, or covers a quarter of the entity.</param>
 /// <param name="Chance">What a random mask of the entity's gallery would reach in <paramref name="Overlapping"/>.</param>
 /// <param name="ChanceFitting">The same in <paramref name="Fitting"/>.</param>
 public sealed record ClueReport(
     int Things, double MeanBestIou, double MeanBestGalleryIou, IReadOnlyList<(string Name, int Count, double Iou)> Kinds, double PartIou,
-    int Retrievals, double Overlapping, double Fitting, double Chance, double ChanceFitting)
+    int Retrievals, double Overlapping, int Drawn, double DrawnOverlapping, double Fitting, double Chance, double ChanceFitting)
 {
     /// <summary>Share of a slice above which a thing counts.</summary>
     private const double SmallestShare = 0.01;
@@ -32,7 +34,7 @@ public sealed record ClueReport(
         var clock = System.Diagnostics.Stopwatch.StartNew();
         List<double> best = [], bestInGallery = [], parts = [];
         List<(string Name, double Iou)> kinds = [];
-        List<(bool Overlaps, bool Fits)> found = [];
+        List<(bool Overlaps, bool Fits, bool Drawn)> found = [];
         List<(double Overlaps, double Fits)> chance = [];
         for (int i = 0; i < count; i++)
         {
@@ -56,18 +58,21 @@ public sealed record ClueReport(
             var clues = maker.Make(truth.Study, masks, cancellation);
             foreach (var entity in clues.Entities.Where(e => e.Slice >= 0 && PhantomClueStudy.OrgansOf(e.Entity).Count > 0))
             {
-                found.Add(Overlap(clues.Mask(entity.Slice, entity.Mask).Decode(), truth.EntityMask(entity.Entity, entity.Slice)));
-                var all = ClueVocabulary.Default.LayersOf(entity.Entity)
+                var searched = ClueVocabulary.Default.LayersOf(entity.Entity)
                     .SelectMany(l => Enumerable.Range(l * SliceSelector.SlicesPerLayer, SliceSelector.SlicesPerLayer))
-                    .SelectMany(s => galleries[s].Select(m => Overlap(m, truth.EntityMask(entity.Entity, s)))).ToList();
+                    .Select(s => (Masks: galleries[s], Truth: truth.EntityMask(entity.Entity, s))).ToList();
+                var (overlaps, fits) = Overlap(clues.Mask(entity.Slice, entity.Mask).Decode(), truth.EntityMask(entity.Entity, entity.Slice));
+                found.Add((overlaps, fits, searched.Any(s => s.Truth.Contains(true))));
+                var all = searched.SelectMany(s => s.Masks.Select(m => Overlap(m, s.Truth))).ToList();
                 chance.Add((all.Average(o => o.Overlaps ? 1.0 : 0), all.Average(o => o.Fits ? 1.0 : 0)));
             }
             progress.Report(new StageProgress("measure", i + 1, count, "phantoms", clock.Elapsed, null));
         }
+        var drawn = found.Where(f => f.Drawn).ToList();
         static double Mean(IEnumerable<double> values) => values.DefaultIfEmpty(double.NaN).Average();
         return new ClueReport(best.Count, Mean(best), Mean(bestInGallery),
             [.. kinds.GroupBy(k => k.Name).OrderBy(k => k.Key == Lesion).ThenBy(k => k.Key, StringComparer.Ordinal).Select(k => (k.Key, k.Count(), k.Average(t => t.Iou)))], Mean(parts), found.Count,
-            Mean(found.Select(f => f.Overlaps ? 1.0 : 0)), Mean(found.Select(f => f.Fits ? 1.0 : 0)), Mean(chance.Select(c => c.Overlaps)), Mean(chance.Select(c => c.Fits)));
+            Mean(found.Select(f => f.Overlaps ? 1.0 : 0)), drawn.Count, Mean(drawn.Select(f => f.Overlaps ? 1.0 : 0)), Mean(found.Select(f => f.Fits ? 1.0 : 0)), Mean(chance.Select(c => c.Overlaps)), Mean(chance.Select(c => c.Fits)));
     }
 
     /// <summary>The figures as lines of text.</summary>
@@ -79,6 +84,7 @@ public sealed record ClueReport(
         mean best IoU, connected parts of organs    {PartIou:0.000}
         entities retrieved                          {Retrievals}
         mask overlaps the entity                    {Overlapping:0.0 %}  (a random mask {Chance:0.0 %})
+        … of the {$"{Drawn}",-3} on a slice of their layers    {DrawnOverlapping:0.0 %}
         mask is a quarter of it or in it            {Fitting:0.0 %}  (a random mask {ChanceFitting:0.0 %})
 
         """);

@@ -35,39 +35,30 @@ public sealed record MiniCluesConfig
     public SamConfig Sam { get; init; } = new()
     {
         ImageSize = 64, PatchSize = 4, EmbedDim = 96, Depth = 4, NumHeads = 4, MlpRatio = 3, WindowSize = 8, GlobalAttnIndexes = [1, 3],
-        PromptEmbedDim = 128, MaskInChans = 16, DecoderMlpDim = 512, DecoderHeads = 8, IouHidden = 64,
+        PromptEmbedDim = 192, MaskInChans = 16, DecoderMlpDim = 256, DecoderHeads = 8, IouHidden = 64,
     };
 
-    /// <summary>Optimisation of the segmenter's image encoder, by the organ of every pixel; the batch counts slices.</summary>
-    public FitConfig OrganFit { get; init; } = new() { Steps = 2000, Batch = 4, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    /// <summary>Optimisation of the segmenter's channels by the organ of every pixel; the batch counts slices.</summary>
+    public FitConfig OrganFit { get; init; } = new() { Steps = 2600, Batch = 8, LearningRate = 3e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
-    /// <summary>Optimisation of the decoder's tokens by the organs at their points; the batch counts slices.</summary>
-    public FitConfig PointFit { get; init; } = new() { Steps = 450, Batch = 2, LearningRate = 1.5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
+    /// <summary>Optimisation of what chooses among them for a point; the batch counts slices.</summary>
+    public FitConfig PointFit { get; init; } = new() { Steps = 900, Batch = 2, LearningRate = 2e-3, WarmUp = 0.05, WeightDecay = 0.01 };
 
     /// <summary>Points per slice and step there.</summary>
-    public int Points { get; init; } = 32;
-
-    /// <summary>Optimisation of the last layers alone, those that make masks: they stand much higher rates than the layers before them.</summary>
-    public FitConfig OutputFit { get; init; } = new() { Steps = 120, Batch = 2, LearningRate = 5e-3, WarmUp = 0.05, WeightDecay = 0.01 };
-
-    /// <summary>Optimisation of the whole segmenter; the batch counts slices.</summary>
-    public FitConfig SamFit { get; init; } = new() { Steps = 550, Batch = 2, LearningRate = 1e-3, WarmUp = 0.05, WeightDecay = 0.01 };
-
-    /// <summary>Prompts per slice and step.</summary>
-    public int Prompts { get; init; } = 32;
+    public int Points { get; init; } = 64;
 
     /// <summary>The image-text model.</summary>
     public ClipConfig Clip { get; init; } = new()
     {
-        ImageSize = 64, PatchSize = 8, VisionWidth = 64, VisionLayers = 3, VisionHeads = 1, VocabSize = 258, ContextLength = 64,
+        ImageSize = 64, PatchSize = 16, VisionWidth = 64, VisionLayers = 3, VisionHeads = 1, VocabSize = 258, ContextLength = 64,
         TextWidth = 64, TextLayers = 1, TextHeads = 1, ProjectionDim = 64,
     };
 
-    /// <summary>Optimisation of the image-text model; the batch counts masked slices.</summary>
-    public FitConfig ClipFit { get; init; } = new() { Steps = 600, Batch = 32, LearningRate = 2e-3, WeightDecay = 0.01 };
+    /// <summary>Optimisation of the image-text model; the batch counts studies.</summary>
+    public FitConfig ClipFit { get; init; } = new() { Steps = 320, Batch = 2, LearningRate = 2e-3, WeightDecay = 0.01 };
 
-    /// <summary>Slices whose galleries the image-text model learns from, beside the true organs of all.</summary>
-    public int ClipGalleries { get; init; } = 288;
+    /// <summary>Phantoms whose galleries the image-text model learns from.</summary>
+    public int ClipPhantoms { get; init; } = 48;
 
     /// <summary>Points per side for these galleries.</summary>
     public int ClipPoints { get; init; } = 8;
@@ -75,7 +66,7 @@ public sealed record MiniCluesConfig
     /// <summary>Settings of the mask generator that suit the small segmenter. No clean-up: at this size sulci and cisterns are islands of a few pixels.</summary>
     public SamGeneratorConfig Generator { get; init; } = new()
     {
-        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0, BoxNmsThresh = 0.98,
+        PointsPerSide = 16, PointsPerBatch = 256, PredIouThresh = 0.15, StabilityScoreThresh = 0.001, BoxNmsThresh = 0.96,
     };
 
     /// <summary>Threads that train side by side; each takes its share of a batch, so another number makes other models.</summary>
@@ -89,8 +80,16 @@ public sealed record MiniCluesConfig
 /// <param name="Layer">0 to 7.</param>
 /// <param name="Pixels">[S, S] grey values.</param>
 /// <param name="Organs">[S, S] <see cref="PhantomOrgan"/> of every pixel.</param>
+/// <param name="Labels">The same, but <see cref="Lesion"/> where one lies above the organ.</param>
 /// <param name="Things">Its connected organs and lesions.</param>
-internal sealed record TrainingSlice(int Layer, byte[] Pixels, byte[] Organs, IReadOnlyList<PhantomThing> Things);
+internal sealed record TrainingSlice(int Layer, byte[] Pixels, byte[] Organs, byte[] Labels, IReadOnlyList<PhantomThing> Things)
+{
+    /// <summary>Label of lesions.</summary>
+    public const byte Lesion = (byte)PhantomOrgan.Tentorium + 1;
+
+    /// <summary>Organs and lesions inside the head.</summary>
+    public byte[] Present { get; } = [.. Labels.Distinct().Where(l => l != (byte)PhantomOrgan.Outside)];
+}
 
 /// <summary>Teaches a small Segment Anything and a small CLIP on phantoms, from nothing, with the classes of the full-size ones.</summary>
 public static class MiniClues
@@ -113,38 +112,41 @@ public static class MiniClues
         {
             throw new InputException(folder, $"cannot be made ({e.Message})", e);
         }
-        var slices = Slices(MakePhantoms(config, progress, cancellation), config);
+        TrainingSlice[][] studies = [.. MakePhantoms(config, progress, cancellation).Select(study => Slices(study, config))];
         using var workers = new Workers(config.Workers);
         workers.Seed(config.Seed);
-        List<LabelledMask> masks = [.. slices.SelectMany(s => s.Things.Where(t => !t.IsLesion).Select(t => new LabelledMask(s, t.Mask)))];
+        LabelledMask[][] galleries;
         using (var sam = new SamModel(config.Sam))
         {
-            MiniSam.Fit(sam, slices, config, workers, progress, cancellation);
+            MiniSam.Fit(sam, [.. studies.SelectMany(slices => slices)], config, workers, progress, cancellation);
             Weights.Save(SamFile(folder), Weights.Of(sam));
-            masks.AddRange(Galleries(sam, slices.AsSpan(0, Math.Min(slices.Length, config.ClipGalleries)).ToArray(), config, progress, cancellation));
+            galleries = Galleries(sam, [.. studies.Take(config.ClipPhantoms)], config, progress, cancellation);
         }
         using var clip = new ClipModel(config.Clip);
         WriteVocabulary(ClipFolder(folder));
-        MiniClip.Fit(clip, ClipScorer.ReadVocabulary(ClipFolder(folder)), masks, config, workers, progress, cancellation);
+        MiniClip.Fit(clip, ClipScorer.ReadVocabulary(ClipFolder(folder)), galleries, config, workers, progress, cancellation);
         Weights.Save(Path.Combine(ClipFolder(folder), "model.safetensors"), Weights.Of(clip));
     }
 
-    /// <summary>What retrieval will choose among, on slices whose truth is known.</summary>
-    private static IEnumerable<LabelledMask> Galleries(
-        SamModel sam, TrainingSlice[] slices, MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
+    /// <summary>Of every study what retrieval will choose among.</summary>
+    private static LabelledMask[][] Galleries(
+        SamModel sam, TrainingSlice[][] studies, MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         var clock = Stopwatch.StartNew();
         var generator = new SamMaskGenerator(sam, config.Generator with { PointsPerSide = config.ClipPoints });
-        var found = new IEnumerable<LabelledMask>[slices.Length];
+        var found = new LabelledMask[studies.Length][];
         int done = 0;
-        Parallel.For(0, slices.Length, new ParallelOptions { MaxDegreeOfParallelism = config.Workers, CancellationToken = cancellation }, i =>
+        Parallel.For(0, studies.Length, new ParallelOptions { MaxDegreeOfParallelism = config.Workers, CancellationToken = cancellation }, i =>
         {
             set_num_threads(1);
-            byte[] colour = [.. slices[i].Pixels.SelectMany(v => new[] { v, v, v })];
-            found[i] = [.. MaskGallery.Select(generator.Generate(colour, config.ImageSize, config.ImageSize, cancellation)).Select(m => new LabelledMask(slices[i], m.Mask.Decode()))];
-            progress.Report(new StageProgress("galleries", Interlocked.Increment(ref done), slices.Length, "slices", clock.Elapsed, null));
+            found[i] = [.. studies[i].SelectMany(slice =>
+            {
+                byte[] colour = [.. slice.Pixels.SelectMany(v => new[] { v, v, v })];
+                return MaskGallery.Select(generator.Generate(colour, config.ImageSize, config.ImageSize, cancellation)).Select(m => new LabelledMask(slice, m.Mask.Decode()));
+            })];
+            progress.Report(new StageProgress("galleries", Interlocked.Increment(ref done), studies.Length, "studies", clock.Elapsed, null));
         });
-        return found.SelectMany(masks => masks);
+        return found;
     }
 
     internal static List<PhantomClueStudy> MakePhantoms(MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
@@ -161,11 +163,19 @@ public static class MiniClues
         return [.. studies];
     }
 
-    internal static TrainingSlice[] Slices(List<PhantomClueStudy> studies, MiniCluesConfig config)
+    internal static TrainingSlice[] Slices(PhantomClueStudy study, MiniCluesConfig config)
     {
         int smallest = (int)(config.SmallestShare * config.ImageSize * config.ImageSize);
-        return [.. studies.SelectMany(study => Enumerable.Range(0, SliceSelector.Count).Select(s => new TrainingSlice(
-            s / SliceSelector.SlicesPerLayer, study.Study.Slice(s).ToArray(), study.OrgansOf(s).ToArray(), [.. study.Things(s, smallest)]))).Where(s => s.Things.Count > 0)];
+        return [.. Enumerable.Range(0, SliceSelector.Count).Select(s => new TrainingSlice(
+            s / SliceSelector.SlicesPerLayer, study.Study.Slice(s).ToArray(), study.OrgansOf(s).ToArray(), Labels(study, s), [.. study.Things(s, smallest)])).Where(s => s.Things.Count > 0)];
+    }
+
+    private static byte[] Labels(PhantomClueStudy study, int slice)
+    {
+        byte[] labels = study.OrgansOf(slice).ToArray();
+        for (int i = 0; i < labels.Length; i++)
+            labels[i] = study.LesionMap[slice * labels.Length + i] > 0 ? TrainingSlice.Lesion : labels[i];
+        return labels;
     }
 
     /// <summary>A byte-pair vocabulary of single letters: CLIP's form without merges.</summary>

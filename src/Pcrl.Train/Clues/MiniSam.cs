@@ -10,34 +10,43 @@ using static TorchSharp.torch;
 namespace Pcrl.Train.Clues;
 
 /// <summary>
-/// Teaches a small Segment Anything by points on slices whose truth is known. The three masks of a point are its innermost thing (a lesion, else the
-/// connected part of the organ), its organ with all parts, and the whole head: the original's subpart, part and whole. Points alone teach too slowly for
-/// minutes, so a layer that is thrown away afterwards names the organ of every pixel from the channels that the decoder makes its masks of.
+/// Teaches a small Segment Anything by points on slices whose truth is known. The three masks of a point are the lesion or organ there, the region of organs that
+/// lie together, and the whole head. Masks of points alone teach too slowly for minutes. But a mask is a weighted sum of the decoder's channels: so the channels are
+/// learned first, with the weights that make every organ and region of them, for all pixels at once; after that a point has only to choose among those weights, and
+/// chooses one.
 /// </summary>
 internal sealed class MiniSam : IDisposable
 {
-    private const int Lesion = (int)PhantomOrgan.Tentorium + 1, Classes = Lesion + 1;
-
     /// <summary>What encoder and decoder compute in while they learn: matrices of this size are several times as fast in bfloat16 where the processor has it.</summary>
     private static readonly ScalarType Type = BaseWeightsPrecision.MultipliesBfloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
 
     private readonly SamModel _sam;
     private readonly Tensor _positions;
-    private readonly nn.Module<Tensor, Tensor> _namer, _tokenNamer; // throw-away layers that name organs
-    private readonly Tensor _rarity; // [organs]: weights in the cross-entropy
+    private readonly Parameter _kinds; // [kinds, D/8]: the channels' weights that make the mask of an organ, of lesions, of the head, of a region
+    private readonly Tensor _parts; // [organs, kinds]: 1 where an organ belongs to a kind
+    private readonly Tensor _rarity; // [organs and lesions]: weights in the cross-entropy
 
-    private MiniSam(SamModel sam, Tensor rarity)
+    private MiniSam(SamModel sam, Tensor rarity, Tensor parts)
     {
-        (_sam, _rarity) = (sam, rarity);
+        (_sam, _rarity, _parts) = (sam, rarity, parts);
         Cast(sam, Type);
         _positions = sam.PromptEncoder.DensePositions().to(Type).DetachFromDisposeScope();
-        _namer = nn.Linear(sam.Config.PromptEmbedDim / 8, Classes).to(Type);
-        _tokenNamer = nn.Linear(sam.Config.PromptEmbedDim, Classes).to(Type);
-        Parameters = [.. sam.parameters(), .. _namer.parameters(), .. _tokenNamer.parameters()];
+        int channels = sam.Config.PromptEmbedDim / 8;
+        _kinds = nn.Parameter((randn(MiniSamPrompts.Count, channels) / Math.Sqrt(channels)).to(Type));
+        Parameters = [.. sam.parameters(), _kinds];
         sam.train();
     }
 
     private IReadOnlyList<Parameter> Parameters { get; }
+
+    /// <summary>What the channels come from: the image encoder and, of the decoder, what a patch goes through without prompts.</summary>
+    private IReadOnlyList<Parameter> Channels => [.. _sam.named_parameters().Where(p => MakesChannels(p.name)).Select(p => p.parameter)];
+
+    /// <summary>What chooses masks for a point: all but what the choice is between.</summary>
+    private IReadOnlyList<Parameter> Choosers => [.. _sam.named_parameters().Where(p => !MakesChannels(p.name) && !MiniSamStart.Knows(p.name)).Select(p => p.parameter)];
+
+    private static bool MakesChannels(string name) =>
+        name.StartsWith("image_encoder.", StringComparison.Ordinal) || name.Contains("no_mask_embed") || name.Contains("norm4") || name.Contains("output_upscaling");
 
     /// <summary>Prompts stay in float32: places need it.</summary>
     private static void Cast(SamModel sam, ScalarType type)
@@ -46,42 +55,32 @@ internal sealed class MiniSam : IDisposable
         sam.MaskDecoder.to(type);
     }
 
-    /// <summary>What is not frozen.</summary>
-    private IReadOnlyList<Parameter> Learned => [.. Parameters.Where(p => p.requires_grad)];
-
-    /// <summary>Leaves gradients to what makes masks of the decoder's tokens and channels, or to everything.</summary>
-    private void Freeze(bool allButOutputs)
-    {
-        foreach (var (name, parameter) in _sam.named_parameters())
-            parameter.requires_grad = !allButOutputs || name.StartsWith("mask_decoder.output_", StringComparison.Ordinal) || name.StartsWith("mask_decoder.iou_prediction_", StringComparison.Ordinal);
-    }
-
     /// <summary>Trains the model.</summary>
+    /// <exception cref="ArgumentException">Masks and slices differ in size.</exception>
     public static void Fit(
         SamModel sam, TrainingSlice[] slices, MiniCluesConfig config, Workers workers, IProgress<StageProgress> progress,
         CancellationToken cancellation)
     {
+        if (sam.Config.LowResolution != sam.Config.ImageSize)
+            throw new ArgumentException("a small segmenter learns from masks of the size of its slices: patches of 4", nameof(sam));
         MiniSamStart.Fill(sam);
         using var rarity = Rarity(slices);
-        using var first = new MiniSam(sam, rarity);
+        using var parts = Parts();
+        using var first = new MiniSam(sam, rarity, parts);
         MiniSam[] learners = [first, .. Enumerable.Range(1, workers.Count - 1).Select(_ => first.Replicate())];
         Random[] randoms = [.. learners.Select((_, i) => new Random(config.Seed + i))];
-        void Learn(string stage, FitConfig fit, int prompts, bool masks, bool outputsOnly = false)
-        {
-            foreach (var learner in learners)
-                learner.Freeze(outputsOnly);
-            FitLoop.Run(stage, fit, workers, [.. learners.Select(l => l.Learned)], worker =>
+        void Learn(string stage, FitConfig fit, Func<MiniSam, IReadOnlyList<Parameter>> parameters, Func<MiniSam, TrainingSlice[], Random, Tensor> loss) =>
+            FitLoop.Run(stage, fit, workers, [.. learners.Select(parameters)], worker =>
             {
                 var chosen = randoms[worker].GetItems(slices, FitLoop.Share(fit, workers));
-                return learners[worker].Loss(chosen, prompts, masks, randoms[worker]);
+                return loss(learners[worker], chosen, randoms[worker]);
             }, progress, cancellation);
-        }
         try
         {
-            Learn("organs", config.OrganFit, 0, masks: false);
-            Learn("points", config.PointFit, config.Points, masks: false);
-            Learn("masks", config.OutputFit, config.Prompts, masks: true, outputsOnly: true);
-            Learn("segment", config.SamFit, config.Prompts, masks: true);
+            Learn("organs", config.OrganFit, l => [.. l.Channels, l._kinds], (learner, chosen, random) => learner.OrganLoss(chosen, random));
+            foreach (var learner in learners)
+                MiniSamStart.Know(learner._sam, learner._kinds);
+            Learn("points", config.PointFit, l => l.Choosers, (learner, chosen, random) => learner.PointLoss(chosen, config.Points, random));
         }
         finally
         {
@@ -97,7 +96,7 @@ internal sealed class MiniSam : IDisposable
 
     private MiniSam Replicate()
     {
-        var copy = new MiniSam(new SamModel(_sam.Config), _rarity);
+        var copy = new MiniSam(new SamModel(_sam.Config), _rarity, _parts);
         using var nothing = no_grad();
         foreach (var (to, from) in copy.Parameters.Zip(Parameters).Select(p => ((Tensor)p.First, (Tensor)p.Second))
             .Concat(copy._sam.buffers().Zip(_sam.buffers())))
@@ -106,139 +105,88 @@ internal sealed class MiniSam : IDisposable
         return copy;
     }
 
-    /// <summary>The loss of some slices with as many points on each, all mirrored or none.</summary>
-    private Tensor Loss(TrainingSlice[] slices, int prompts, bool withMasks, Random random)
+    /// <summary>What makes organs of the channels: half of cross-entropy, in which rare organs count for more, and dice of what is there.</summary>
+    private Tensor OrganLoss(TrainingSlice[] slices, Random random)
     {
         using var scope = NewDisposeScope();
-        int side = _sam.Config.ImageSize;
-        bool mirrored = random.Next(2) == 0; // a mirrored head is a head: sides have no names here
-        Tensor Pictures(IEnumerable<byte> bytes, int channels)
-        {
-            var pictures = tensor(bytes.ToArray(), uint8).view(-1, channels, side, side);
-            return mirrored ? pictures.flip(3) : pictures;
-        }
-        var shown = Pictures(slices.SelectMany(s => s.Pixels), 1).expand(-1, 3, -1, -1).to(float32);
-        var embedding = _sam.ImageEncoder.forward(_sam.Preprocess(shown).to(Type));
-        var loss = OrganLoss(Enlarge(SamMaskDecoder.Assemble(_namer.forward(_sam.MaskDecoder.Upscale(embedding.flatten(2).transpose(1, 2))).transpose(1, 2))), Pictures(slices.SelectMany(Labels), 1).squeeze(1).to(int64));
-        if (prompts == 0)
-            return loss.MoveToOuterDisposeScope();
-
-        int count = slices.Length * prompts, pixels = side * side;
-        var points = new float[2 * count];
-        var names = new long[2 * count];
-        var things = new byte[withMasks ? count * SamMaskDecoder.Multimasks * pixels : 0];
-        for (int i = 0; i < count; i++)
-        {
-            var slice = slices[i / prompts];
-            int at = Point(slice, random);
-            (points[2 * i], points[2 * i + 1]) = (mirrored ? side - 1 - at % side : at % side, at / side);
-            (names[2 * i], names[2 * i + 1]) = (slice.Things.Any(t => t.IsLesion && t.Mask[at]) ? Lesion : slice.Organs[at], slice.Organs[at]);
-            if (withMasks)
-                WriteTargets(slice, at, things.AsSpan(i * SamMaskDecoder.Multimasks * pixels));
-        }
-        var (sparse, dense) = _sam.PromptEncoder.Forward(new SamPrompts(tensor(points).view(count, 1, 2), ones(count, 1, dtype: int32)));
-        var (tokens, patches) = _sam.MaskDecoder.Attend(
-            slices.Length == 1 ? embedding : embedding.repeat_interleave(prompts, 0), _positions, sparse.to(Type), dense.to(Type));
-        // The tokens of the first two masks of several, behind the IoU's and the single mask's.
-        loss = loss + nn.functional.cross_entropy(_tokenNamer.forward(tokens.narrow(1, 2, 2)).flatten(0, 1).to(float32), tensor(names));
-        if (withMasks)
-        {
-            var (masks, iou) = _sam.MaskDecoder.Masks(tokens, patches, multimask: true);
-            loss = loss + MaskLoss(Enlarge(masks), iou.to(float32), Pictures(things, SamMaskDecoder.Multimasks).to(float32));
-        }
-        return loss.MoveToOuterDisposeScope();
-    }
-
-    /// <summary>Logits at the size of the slices, as the generator makes masks of them.</summary>
-    private Tensor Enlarge(Tensor logits) => _sam.Config.LowResolution == _sam.Config.ImageSize
-        ? logits.to(float32)
-        : nn.functional.interpolate(logits.to(float32), [_sam.Config.ImageSize, _sam.Config.ImageSize], mode: InterpolationMode.Bilinear, align_corners: false);
-
-    /// <summary>Cross-entropy, in which rare organs count for more, and dice of the organs that are there. [B, organs, S, S] and [B, S, S].</summary>
-    private Tensor OrganLoss(Tensor logits, Tensor organs)
-    {
-        var wanted = nn.functional.one_hot(organs, Classes).permute(0, 3, 1, 2).to(float32);
-        var area = wanted.sum([2, 3]); // [B, organs]
+        var prompts = new MiniSamPrompts(slices, 1, random);
+        var (_, dense) = _sam.PromptEncoder.Forward(new SamPrompts(prompts.Points, ones(slices.Length, 1, dtype: int32)));
+        var logits = _sam.MaskDecoder.Upscale(_sam.MaskDecoder.Unprompted(Embed(prompts), dense.to(Type))).matmul(_kinds.t()).to(float32); // [B, pixels, kinds]
+        var (wanted, area, labels) = Truth(prompts);
         var there = area.gt(0).to(float32);
-        var probability = logits.softmax(1);
-        var dice = 1 - (2 * (probability * wanted).sum([2, 3]) + 1) / (probability.sum([2, 3]) + area + 1);
-        return nn.functional.cross_entropy(logits, organs, weight: _rarity) + (dice * there).sum() / there.sum();
+        var entropy = nn.functional.cross_entropy(logits.narrow(2, 0, MiniSamPrompts.Head).flatten(0, 1), labels.flatten(), weight: _rarity);
+        var probability = logits.sigmoid();
+        var dice = 1 - (2 * (probability * wanted).sum(1) + 1) / (probability.sum(1) + area + 1);
+        return (0.5 * entropy + (dice * there).sum() / there.sum()).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Dice, cross-entropy (inside and outside of the mask alike, however small it is) and the squared error of the predicted IoU. All [N, 3, L, L] but <paramref name="iou"/>, which is [N, 3].</summary>
-    private static Tensor MaskLoss(Tensor masks, Tensor iou, Tensor targets)
+    /// <summary>
+    /// How well the last layer's inputs name the kind that a mask shall show, by cross-entropy; how far they are from a choice of that kind alone; and the squared
+    /// error of the predicted IoU. Where only one input is above zero, the mask is exactly that kind's, so that points which choose alike give one mask: of masks
+    /// that differ by a pixel a gallery would hold nothing but copies of the largest organ. The distance is not squared: of two likely kinds a point shall choose
+    /// one, as what lies between the two is a mask of neither. Points outside of the head choose nothing.
+    /// </summary>
+    private Tensor PointLoss(TrainingSlice[] slices, int points, Random random)
     {
-        var (logits, wanted) = (masks.flatten(2), targets.flatten(2));
-        var probability = logits.sigmoid();
-        var both = (probability * wanted).sum(-1);
-        var dice = 1 - (2 * both + 1) / (probability.sum(-1) + wanted.sum(-1) + 1);
-        var each = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction: nn.Reduction.None);
-        Tensor Mean(Tensor share) => (each * share).sum(-1) / share.sum(-1).clamp_min(1);
-        var entropy = (Mean(wanted) + Mean(1 - wanted)) / 2;
+        using var scope = NewDisposeScope();
+        var prompts = new MiniSamPrompts(slices, points, random);
+        Tensor embedding;
+        using (no_grad())
+            embedding = Embed(prompts);
+        var (tokens, patches) = Attend(embedding, prompts);
+        var kinds = tensor(prompts.Kinds); // [N · 3]
+        var shown = kinds.ne((long)PhantomOrgan.Outside).to(float32);
+        var choices = _sam.MaskDecoder.Choices(tokens).narrow(2, 0, MiniSamPrompts.Count).flatten(0, 1).to(float32); // [N · 3, kinds]
+        var entropy = nn.functional.cross_entropy(choices, kinds, ignore_index: (long)PhantomOrgan.Outside);
+        var sides = 2 * nn.functional.one_hot(kinds, MiniSamPrompts.Count).to(float32) * shown.unsqueeze(1) - 1; // above 1 the kind, below −1 all others
+        var distance = (1 - sides * choices).clamp_min(0).square().sum(1).add(1e-4).sqrt();
+        var weights = choices.detach().clamp_min(0).matmul(_kinds.detach().to(float32)).view(tokens.shape[0], SamMaskDecoder.Multimasks, -1);
         Tensor real;
         using (no_grad())
         {
-            var inside = logits.gt(0);
-            var there = wanted.gt(0.5);
-            real = inside.logical_and(there).sum(-1).to(float32) / inside.logical_or(there).sum(-1).to(float32).clamp_min(1);
+            var (wanted, area, _) = Truth(prompts);
+            var inside = weights.view(slices.Length, -1, weights.shape[2]).bmm(_sam.MaskDecoder.Upscale(patches).to(float32).transpose(1, 2)).gt(0).to(float32); // [B, points · 3, pixels]
+            var each = kinds.view(slices.Length, -1);
+            var both = inside.bmm(wanted).gather(2, each.unsqueeze(2)).squeeze(2);
+            real = both / (inside.sum(2) + area.gather(1, each) - both).clamp_min(1) * shown.view_as(both);
         }
-        return (dice + 0.25 * entropy + (iou - real).square()).mean();
+        var error = (_sam.MaskDecoder.Quality(tokens, multimask: true).to(float32).view_as(real) - real).square();
+        return (entropy + distance.mean() + error.mean()).MoveToOuterDisposeScope();
     }
+
+    private Tensor Embed(MiniSamPrompts prompts) => _sam.ImageEncoder.forward(_sam.Preprocess(prompts.Shown()).to(Type));
+
+    private (Tensor Tokens, Tensor Patches) Attend(Tensor embedding, MiniSamPrompts prompts)
+    {
+        var (sparse, dense) = _sam.PromptEncoder.Forward(new SamPrompts(prompts.Points, ones(prompts.Points.shape[0], 1, dtype: int32)));
+        return _sam.MaskDecoder.Attend(embedding, _positions, sparse.to(Type), dense.to(Type), patchesLearn: false);
+    }
+
+    /// <summary>What is where, in the order of the channels: [B, pixels, kinds] of 0 and 1, their sums over the pixels, and every pixel's label.</summary>
+    private (Tensor Wanted, Tensor Area, Tensor Labels) Truth(MiniSamPrompts prompts)
+    {
+        var (organs, labels) = (SamMaskDecoder.Take(prompts.Organs()).to(int64), SamMaskDecoder.Take(prompts.Labels()).to(int64));
+        var wanted = _parts.index_select(0, organs.flatten()).view(organs.shape[0], organs.shape[1], -1);
+        wanted.select(2, TrainingSlice.Lesion).copy_(labels.eq((long)TrainingSlice.Lesion));
+        return (wanted, wanted.sum(1), labels);
+    }
+
+    /// <summary>What <see cref="_parts"/> holds.</summary>
+    private static Tensor Parts() => tensor(Enumerable.Range(0, TrainingSlice.Lesion)
+        .SelectMany(organ => Enumerable.Range(0, MiniSamPrompts.Count).Select(kind => MiniSamPrompts.IsPart(organ, kind) ? 1f : 0)).ToArray()).view(TrainingSlice.Lesion, -1);
 
     /// <summary>One over the root of each organ's share of all pixels.</summary>
     private static Tensor Rarity(TrainingSlice[] slices)
     {
-        var counts = new double[Classes];
-        foreach (byte label in slices.SelectMany(Labels))
+        var counts = new double[MiniSamPrompts.Head];
+        foreach (byte label in slices.SelectMany(s => s.Labels))
             counts[label]++;
         return tensor(Array.ConvertAll(counts, c => (float)(1 / Math.Sqrt(c / counts.Sum() + 1e-4))));
-    }
-
-    /// <summary>Organ of every pixel, lesions above them.</summary>
-    private static byte[] Labels(TrainingSlice slice)
-    {
-        byte[] labels = [.. slice.Organs];
-        foreach (var thing in slice.Things.Where(t => t.IsLesion))
-        {
-            for (int i = 0; i < labels.Length; i++)
-                labels[i] = thing.Mask[i] ? (byte)Lesion : labels[i];
-        }
-        return labels;
-    }
-
-    /// <summary>A point of a thing, most often; else of the whole picture, so that the model learns where there is nothing.</summary>
-    private static int Point(TrainingSlice slice, Random random)
-    {
-        if (random.Next(6) == 0)
-            return random.Next(slice.Pixels.Length);
-        bool[] mask = slice.Things[random.Next(slice.Things.Count)].Mask;
-        while (true)
-        {
-            int at = random.Next(mask.Length);
-            if (mask[at])
-                return at;
-        }
-    }
-
-    /// <summary>Innermost thing, organ and head at a point; empty where there is none.</summary>
-    private static void WriteTargets(TrainingSlice slice, int at, Span<byte> targets)
-    {
-        int pixels = slice.Pixels.Length;
-        var inner = slice.Things.FirstOrDefault(t => t.IsLesion && t.Mask[at]) ?? slice.Things.FirstOrDefault(t => t.Mask[at]);
-        byte organ = slice.Organs[at];
-        const byte outside = (byte)PhantomOrgan.Outside;
-        for (int i = 0; i < pixels; i++)
-        {
-            targets[i] = inner is not null && inner.Mask[i] ? (byte)1 : (byte)0;
-            targets[pixels + i] = organ != outside && slice.Organs[i] == organ ? (byte)1 : (byte)0;
-            targets[2 * pixels + i] = organ != outside && slice.Organs[i] != outside ? (byte)1 : (byte)0;
-        }
     }
 
     public void Dispose()
     {
         _positions.Dispose();
-        _namer.Dispose();
-        _tokenNamer.Dispose();
+        _kinds.Dispose();
     }
 }

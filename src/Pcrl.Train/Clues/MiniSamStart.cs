@@ -20,7 +20,7 @@ internal static class MiniSamStart
     /// <summary>Layers whose output is added to what is there already: with little of it, pixels and points arrive whole at the end from the first step.</summary>
     private static readonly string[] Additions =
     [
-        ".attn.proj.weight", ".mlp.lin2.weight", "cross_attn_image_to_token.out_proj.weight", "layers.1.self_attn.out_proj.weight",
+        ".attn.proj.weight", ".mlp.lin2.weight", "layers.1.self_attn.out_proj.weight",
         "layers.1.cross_attn_token_to_image.out_proj.weight", "final_attn_token_to_image.out_proj.weight",
     ];
 
@@ -43,6 +43,8 @@ internal static class MiniSamStart
             bool Is(string[] ends) => ends.Any(end => name.EndsWith(end, StringComparison.Ordinal));
             if (Is(Additions) || Is(Constants))
                 weight.mul_(Faint);
+            else if (name.Contains("cross_attn_image_to_token.out_proj"))
+                weight.zero_(); // patches learn nothing of points: channels stay those that the organs were learned from
             else if (Is(Shared))
                 weight.copy_(eye(width)); // all of them begin with the point's place
             else if (name.Contains("token_to_image") && Is(["q_proj.weight", "k_proj.weight"]))
@@ -53,6 +55,25 @@ internal static class MiniSamStart
                 weight.copy_(SamPromptEncoder.Positions(sam.Config.GridSize, sam.Config.EmbedDim) * 0.5);
         }
     }
+
+    /// <summary>
+    /// Lets the layers that make a mask's weights of its token give a sum of known weights: a point has only to choose. [kinds, D/8], no more kinds than a token
+    /// has numbers.
+    /// </summary>
+    public static void Know(SamModel sam, Tensor kinds)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        foreach (var (name, parameter) in sam.named_parameters().Where(p => Knows(p.name)))
+        {
+            parameter.zero_();
+            if (name.EndsWith("weight", StringComparison.Ordinal))
+                parameter.narrow(1, 0, kinds.shape[0]).copy_(kinds.t());
+        }
+    }
+
+    /// <summary>Whether a parameter is of the layers that <see cref="Know"/> fills.</summary>
+    public static bool Knows(string name) => name.Contains("output_hypernetworks_mlps") && name.Contains("layers.2.");
 
     /// <summary>
     /// [D/2, D]: every head reads some waves of the position encoding, sine and cosine. Two places then fit by the cosines of their distance.

@@ -27,8 +27,8 @@ public sealed class PrepareTests : IDisposable
         TorchDevice.Configure(1, 1);
         _sam = new SamModel(new SamConfig
         {
-            ImageSize = Size, PatchSize = 8, EmbedDim = 16, Depth = 2, NumHeads = 2, MlpRatio = 2, WindowSize = 2, GlobalAttnIndexes = [1],
-            PromptEmbedDim = 16, MaskInChans = 8, DecoderMlpDim = 16, DecoderHeads = 2, IouHidden = 16,
+            ImageSize = Size, PatchSize = 4, EmbedDim = 16, Depth = 2, NumHeads = 2, MlpRatio = 2, WindowSize = 2, GlobalAttnIndexes = [1],
+            PromptEmbedDim = 32, MaskInChans = 8, DecoderMlpDim = 16, DecoderHeads = 2, IouHidden = 16,
         });
         var config = new MedClipConfig
         {
@@ -221,9 +221,8 @@ public sealed class PrepareTests : IDisposable
     {
         var config = new MiniCluesConfig
         {
-            ImageSize = Size, Phantoms = 1, Phantom = new PhantomOptions { ImageSize = 64 }, Sam = _sam.Config, Prompts = 2, Points = 2,
-            PointFit = new FitConfig { Steps = 2, Batch = 2 },
-            OrganFit = new FitConfig { Steps = 2, Batch = 2 }, OutputFit = new FitConfig { Steps = 2, Batch = 2 }, SamFit = new FitConfig { Steps = 2, Batch = 2 }, ClipFit = new FitConfig { Steps = 2, Batch = 4 },
+            ImageSize = Size, Phantoms = 1, Phantom = new PhantomOptions { ImageSize = 64 }, Sam = _sam.Config, Points = 2,
+            OrganFit = new FitConfig { Steps = 2, Batch = 2 }, PointFit = new FitConfig { Steps = 2, Batch = 2 }, ClipFit = new FitConfig { Steps = 2, Batch = 1 },
             Clip = new ClipConfig
             {
                 ImageSize = 16, PatchSize = 8, VisionWidth = 64, VisionLayers = 1, VisionHeads = 1, VocabSize = 258, ContextLength = 64,

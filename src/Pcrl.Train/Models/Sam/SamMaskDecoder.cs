@@ -45,6 +45,13 @@ public sealed class SamMaskDecoder : Module
             .reshape(values.shape[0], values.shape[1], 4 * grid, 4 * grid).MoveToOuterDisposeScope();
     }
 
+    /// <summary>The way back: pictures [N, 4g, 4g] → values [N, 16·g·g] in the order of <see cref="Upscale"/>.</summary>
+    internal static Tensor Take(Tensor pictures)
+    {
+        long grid = pictures.shape[1] / 4;
+        return pictures.view(pictures.shape[0], grid, 2, 2, grid, 2, 2).permute(0, 1, 4, 2, 5, 3, 6).flatten(1);
+    }
+
     /// <summary>Low-resolution mask logits [N, M, 4g, 4g] and predicted IoU [N, M]; M is 3, or 1 without <paramref name="multimask"/>.</summary>
     /// <param name="image">[1, D, g, g] for all prompts, or [N, D, g, g].</param>
     /// <param name="positions">[1, D, g, g].</param>
@@ -54,29 +61,56 @@ public sealed class SamMaskDecoder : Module
     public (Tensor Masks, Tensor Iou) Forward(Tensor image, Tensor positions, Tensor sparse, Tensor dense, bool multimask)
     {
         using var scope = NewDisposeScope();
-        var (queries, keys) = Attend(image, positions, sparse, dense);
+        var (queries, keys) = Attend(image, positions, sparse, dense, transformer.PatchesLearn);
         var (masks, iou) = Masks(queries, keys, multimask);
         return (masks.MoveToOuterDisposeScope(), iou.MoveToOuterDisposeScope());
     }
 
-    /// <summary>What tokens and patches learn of one another: tokens [N, 1 + 4 + prompts, D] (IoU, masks, prompts) and patches [N, g·g, D].</summary>
-    internal (Tensor Tokens, Tensor Patches) Attend(Tensor image, Tensor positions, Tensor sparse, Tensor dense)
+    /// <summary>
+    /// What tokens and patches learn of one another: tokens [N, 1 + 4 + prompts, D] (IoU, masks, prompts) and patches [N, g·g, D], or of every image as they are
+    /// without prompts if not <paramref name="patchesLearn"/>. Prompts may be of several images, as many of each.
+    /// </summary>
+    internal (Tensor Tokens, Tensor Patches) Attend(Tensor image, Tensor positions, Tensor sparse, Tensor dense, bool patchesLearn)
     {
         using var scope = NewDisposeScope();
         var tokens = cat([iou_token.weight!, mask_tokens.weight!]).unsqueeze(0).expand(sparse.shape[0], -1, -1);
-        var (queries, keys) = transformer.Forward(image + dense, positions, cat([tokens, sparse], dim: 1));
+        var (queries, keys) = transformer.Forward(image + dense, positions, cat([tokens, sparse], dim: 1), patchesLearn);
         return (queries.MoveToOuterDisposeScope(), keys.MoveToOuterDisposeScope());
     }
+
+    /// <summary>The patches of <see cref="Attend"/> alone, where they do not learn of prompts.</summary>
+    internal Tensor Unprompted(Tensor image, Tensor dense) => transformer.Unprompted(image + dense);
 
     /// <summary>What <see cref="Attend"/> gave → masks and predicted IoU, as <see cref="Forward"/> has them.</summary>
     internal (Tensor Masks, Tensor Iou) Masks(Tensor tokens, Tensor patches, bool multimask)
     {
         using var scope = NewDisposeScope();
+        var channels = Upscale(patches).transpose(1, 2); // [B or N, D/8, 16·g·g]
+        var weights = Weights(tokens, multimask);
+        var logits = Assemble(weights.reshape(channels.shape[0], -1, weights.shape[2]).bmm(channels).view(weights.shape[0], weights.shape[1], -1));
+        return (logits.MoveToOuterDisposeScope(), Quality(tokens, multimask).MoveToOuterDisposeScope());
+    }
+
+    /// <summary>What the channels of <see cref="Upscale"/> count for in every mask: [N, M, D/8].</summary>
+    private Tensor Weights(Tensor tokens, bool multimask)
+    {
+        using var scope = NewDisposeScope();
         int first = multimask ? 1 : 0, masks = multimask ? Multimasks : 1;
-        var weights = stack([.. Enumerable.Range(first, masks).Select(i => output_hypernetworks_mlps[i].forward(tokens.select(1, 1 + i)))], dim: 1);
-        var logits = Assemble(weights.bmm(Upscale(patches).transpose(1, 2)));
-        var iou = iou_prediction_head.forward(tokens.select(1, 0)).narrow(1, first, masks);
-        return (logits.MoveToOuterDisposeScope(), iou.MoveToOuterDisposeScope());
+        return stack([.. Enumerable.Range(first, masks).Select(i => output_hypernetworks_mlps[i].forward(tokens.select(1, 1 + i)))], dim: 1).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>What the last of the layers that make the weights of three masks sees, before it is cut at zero: [N, 3, D].</summary>
+    internal Tensor Choices(Tensor tokens)
+    {
+        using var scope = NewDisposeScope();
+        return stack([.. Enumerable.Range(1, Multimasks).Select(i => output_hypernetworks_mlps[i].Hidden(tokens.select(1, 1 + i)))], dim: 1).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Predicted IoU of every mask: [N, M].</summary>
+    internal Tensor Quality(Tensor tokens, bool multimask)
+    {
+        using var scope = NewDisposeScope();
+        return iou_prediction_head.forward(tokens.select(1, 0)).narrow(1, multimask ? 1 : 0, multimask ? Multimasks : 1).MoveToOuterDisposeScope();
     }
 
     /// <summary>
@@ -127,9 +161,13 @@ public sealed class SamMaskDecoder : Module
         public override Tensor forward(Tensor x)
         {
             using var scope = NewDisposeScope();
-            x = functional.relu(layers[0].forward(x));
-            x = functional.relu(layers[1].forward(x));
-            return layers[2].forward(x).MoveToOuterDisposeScope();
+            return layers[2].forward(functional.relu(Hidden(x))).MoveToOuterDisposeScope();
+        }
+
+        public Tensor Hidden(Tensor x)
+        {
+            using var scope = NewDisposeScope();
+            return layers[1].forward(functional.relu(layers[0].forward(x))).MoveToOuterDisposeScope();
         }
     }
 }
