@@ -57,7 +57,7 @@ public abstract class Device : IDisposable
         switch (kind)
         {
             case DeviceKind.Cpu:
-                return new CpuDevice(threads, why: precision == Precision.Fp32 ? "asked for" : "asked for; warning: it computes in fp32");
+                return Cpu("asked for");
             case DeviceKind.Emulator:
                 return OpenGpu(kind, threads, precision, "asked for");
             case DeviceKind.OpenCl:
@@ -65,11 +65,13 @@ public abstract class Device : IDisposable
             case DeviceKind.Cuda or DeviceKind.Auto:
                 bool asked = kind == DeviceKind.Cuda;
                 if (CudaDriver.WhyUnusable() is { } reason)
-                    return new CpuDevice(threads, why: asked ? $"warning: cuda was asked for, but {reason}" : reason);
+                    return Cpu(asked ? $"warning: cuda was asked for, but {reason}" : reason);
                 return TryOpenGpu(DeviceKind.Cuda, threads, precision, asked ? "asked for" : "a CUDA device is there");
             default:
                 throw new ArgumentOutOfRangeException(nameof(kind));
         }
+
+        CpuDevice Cpu(string why) => new(threads, why: precision == Precision.Fp32 ? why : $"{why}; warning: it computes in fp32");
     }
 
     /// <summary>A new tensor of zeros.</summary>

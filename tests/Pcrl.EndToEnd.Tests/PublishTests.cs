@@ -27,6 +27,7 @@ public sealed class PublishTests : IDisposable
         var report = PcrlProcess.Finish(process);
         Assert.True(report.ExitCode == 0, report.Error);
         Assert.Equal(PcrlProcess.Run("report", Repository.Sample("ct-ich-050")).Output, report.Output);
+        Assert.All(["LICENSE", "NOTICE"], name => Assert.True(File.Exists(Path.Combine(to, name)), name));
         // Machine code beside the portable one.
         Assert.True(new FileInfo(Path.Combine(to, "Pcrl.Runtime.dll")).Length > 1.5 * new FileInfo(PcrlProcess.PathOf("Pcrl.Runtime")).Length);
     }

@@ -42,7 +42,7 @@ internal sealed class ThreadTeam : IDisposable
 
     public int Size { get; }
 
-    /// <summary>Calls <paramref name="work"/>(part, worker) once for every part; worker is below <see cref="Size"/> and never in two calls at once.</summary>
+    /// <summary>Calls <paramref name="work"/>(part, worker) once for every part; worker is below <see cref="Size"/> and never in two calls at once. Not to be called from inside a part.</summary>
     public void Run(int parts, Action<int, int> work)
     {
         lock (_oneJobAtATime)

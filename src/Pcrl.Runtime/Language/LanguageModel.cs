@@ -75,8 +75,7 @@ public sealed unsafe class LanguageModel : IDisposable
             Handle.Dispose();
             throw new InputException(file.Path, "changed while it was read");
         }
-        _ownKernelTypes = Device.Kind != LanguageDevice.Cpu ? [] :
-            [.. file.Tensors.Values.Where(tensor => tensor.Shape.Count > 1).Select(tensor => tensor.Type).Where(LlamaKernels.Types.Contains).Distinct().Order()];
+        _ownKernelTypes = Device.Kind != LanguageDevice.Cpu ? [] : [.. file.Tensors.Values.Where(LlamaKernels.Fit).Select(tensor => tensor.Type).Distinct().Order()];
         EndToken = (int)file.GetInteger("tokenizer.ggml.eos_token_id");
     }
 

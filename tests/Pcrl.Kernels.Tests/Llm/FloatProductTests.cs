@@ -6,14 +6,13 @@ namespace Pcrl.Kernels.Tests.Llm;
 /// <summary>Products of float32 rows against sums in double precision.</summary>
 public sealed unsafe class FloatProductTests
 {
-    [Theory]
+    [SkippableTheory]
     [InlineData(8, 16)]
     [InlineData(13, 48)] // not in whole groups
     [InlineData(32, 256)]
     public void Products_are_the_sums(int count, int length)
     {
-        if (!Avx512F.IsSupported)
-            return;
+        Skip.IfNot(Avx512F.IsSupported, "this processor has no AVX-512");
         var random = new Random(count + length);
         int stride = length + 5; // matrix rows may be apart
         float[] matrix = Values(count * stride), first = Values(length), second = Values(length), a = new float[count], b = new float[count], alone = new float[count];

@@ -9,14 +9,13 @@ public sealed unsafe class QuantisedProductTests
 {
     private const int Block = QuantisedRows.Block;
 
-    [Theory]
+    [SkippableTheory]
     [InlineData(8, 1)]
     [InlineData(16, 3)]
     [InlineData(24, 16)]
     public void Products_are_the_sums_over_the_quantised_numbers(int weightRows, int blocks)
     {
-        if (!QuantisedRows.IsSupported)
-            return;
+        Skip.IfNot(QuantisedRows.IsSupported, "this processor has no AVX-512 VBMI");
         var random = new Random(weightRows + blocks);
         byte[] q4 = Blocks(random, weightRows * blocks, 144, [0, 2]), q6 = Blocks(random, weightRows * blocks, 210, [208]);
         for (int rows = 1; rows <= 40; rows++)
@@ -31,11 +30,10 @@ public sealed unsafe class QuantisedProductTests
         }
     }
 
-    [Fact]
+    [SkippableFact]
     public void Activations_become_the_integers_of_ggml()
     {
-        if (!QuantisedRows.IsSupported)
-            return;
+        Skip.IfNot(QuantisedRows.IsSupported, "this processor has no AVX-512 VBMI");
         var random = new Random(5);
         for (int round = 0; round < 200; round++)
         {
@@ -61,11 +59,10 @@ public sealed unsafe class QuantisedProductTests
         }
     }
 
-    [Fact]
+    [SkippableFact]
     public void NaN_counts_as_zero_and_an_infinity_makes_its_row_NaN()
     {
-        if (!QuantisedRows.IsSupported)
-            return;
+        Skip.IfNot(QuantisedRows.IsSupported, "this processor has no AVX-512 VBMI");
         byte[] q4 = Interleaved(Blocks(new Random(1), 8, 144, [0, 2]), 8, 1), q6 = Blocks(new Random(2), 8, 210, [208]);
         float[] x = [.. Enumerable.Range(0, 3 * Block).Select(i => MathF.Sin(i))], zeroed = [.. x];
         (x[7], zeroed[7]) = (float.NaN, 0);
@@ -85,11 +82,10 @@ public sealed unsafe class QuantisedProductTests
         }
     }
 
-    [Fact]
+    [SkippableFact]
     public void Half_precision_is_read_to_the_last_bit()
     {
-        if (!Avx512F.IsSupported)
-            return;
+        Skip.IfNot(Avx512F.IsSupported, "this processor has no AVX-512");
         for (int start = 0; start < 65536; start += 16)
         {
             var halves = System.Runtime.Intrinsics.Vector256.Create([.. Enumerable.Range(start, 16).Select(h => (ushort)h)]);

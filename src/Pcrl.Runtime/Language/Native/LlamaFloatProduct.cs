@@ -5,7 +5,9 @@ using Pcrl.Kernels.Llm;
 namespace Pcrl.Runtime.Language.Native;
 
 /// <summary>
-/// Products that <see cref="LlamaKernels"/> computes in floating point: of float32 weights, and attention's with the cache of keys and values (in half precision). llama.cpp itself sums one row in one order and several in another, and a near tie between two tokens could then fall the other way where there is a draft.
+/// Products that <see cref="LlamaKernels"/> computes in floating point: of float32 weights, and attention's with the cache of keys and values (in half
+/// precision). llama.cpp itself sums one row in one order and several in another, and a near tie between two tokens could then fall the other way where
+/// there is a draft.
 /// </summary>
 internal static unsafe class LlamaFloatProduct
 {

@@ -24,8 +24,13 @@ internal static unsafe class LlamaKernels
     private static nint* _quantisedProduct, _floatProduct;
     private static volatile bool _enabled;
 
-    /// <summary>Types of weights that are multiplied by the kernels.</summary>
-    public static readonly GgufType[] Types = [GgufType.F32, GgufType.Q4_K, GgufType.Q6_K];
+    /// <summary>Whether the kernels multiply by these weights, [outputs, inputs].</summary>
+    public static bool Fit(GgufTensor weights) => weights.Shape is [var outputs, var inputs] && weights.Type switch
+    {
+        GgufType.Q4_K or GgufType.Q6_K => outputs % Q4KProduct.Group == 0,
+        GgufType.F32 => outputs >= FloatProduct.Group && inputs % FloatProduct.Step == 0,
+        _ => false,
+    };
 
     /// <summary>Why the kernels are not in use in this process, or null.</summary>
     public static string? Problem { get; private set; } = "not loaded";
