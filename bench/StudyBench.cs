@@ -35,7 +35,7 @@ internal static class StudyBench
         command.SetAction(async (parsed, cancellation) =>
         {
             var paths = StudyFolder.Look(parsed.GetValue(studies)!).Studies;
-            var options = new ReporterOptions { Precision = parsed.GetValue(precision), Threads = parsed.GetValue(threads), Parallel = parsed.GetValue(parallel) };
+            var options = new ReporterOptions { Precision = parsed.GetValue(precision), Threads = parsed.GetValue(threads), Parallel = parsed.GetValue(parallel) }.On(parsed.GetValue(device)!);
             var run = new Run(paths, parsed.GetValue(bundle)!, parsed.GetValue(device)!, options, new SamplingOptions { Seed = (ulong)parsed.GetValue(seed) });
             if (parsed.GetValue(once))
                 await run.OnceAsync(cancellation);
@@ -51,7 +51,7 @@ internal static class StudyBench
         public async Task OnceAsync(CancellationToken cancellation)
         {
             var reading = Task.Run(() => Reporter.Read(paths[0], cancellation), cancellation);
-            using var reporter = Reporter.Open(bundle, options.On(deviceName) with { Parallel = 1 }, cancellation);
+            using var reporter = Reporter.Open(bundle, options with { Parallel = 1 }, cancellation);
             await WriteAsync(reporter, reporter.Prepare(await reading, WindowChoice.Brain), cancellation);
         }
 
@@ -59,7 +59,7 @@ internal static class StudyBench
         {
             double[] starts = [.. Enumerable.Range(0, cold).Select(_ => Cold())];
             ProcessMemory.ForgetPeak();
-            using var reporter = Reporter.Open(bundle, options.On(deviceName), cancellation);
+            using var reporter = Reporter.Open(bundle, options, cancellation);
             await WriteAsync(reporter, paths[0], cancellation); // warms up
             var reports = new List<(Report Report, double Total)>();
             for (int round = 0; round < rounds; round++)

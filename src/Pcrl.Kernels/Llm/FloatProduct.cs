@@ -16,6 +16,9 @@ internal static unsafe class FloatProduct
     /// <summary>The length of rows is a multiple of this.</summary>
     public const int Step = 16;
 
+    /// <summary>Whether a matrix of so many rows of a length can be multiplied.</summary>
+    public static bool Fits(long rows, long length) => rows >= Group && length % Step == 0;
+
     /// <summary>The products of matrix rows with two rows of activations, which may be the same.</summary>
     /// <param name="matrix">The first matrix row.</param>
     /// <param name="stride">Floats from one matrix row to the next.</param>

@@ -21,8 +21,8 @@ internal static unsafe class LlamaFloatProduct
 
     /// <summary>Whether a product is of float32 weights, [inputs, outputs], with rows.</summary>
     public static bool IsOfWeights(GgmlTensor* weights, GgmlTensor* input) =>
-        weights->Type == GgmlTensor.F32 && weights->Operation == GgmlTensor.None && weights->Stride[0] == sizeof(float) && Fits(weights)
-        && input->Count[2] == 1 && input->Count[3] == 1 && weights->Count[2] == 1 && weights->Count[3] == 1
+        weights->Type == GgmlTensor.F32 && weights->Operation == GgmlTensor.None && weights->Stride[0] == sizeof(float)
+        && FloatProduct.Fits(weights->Count[1], weights->Count[0]) && LlamaKernels.AreMatrices(weights, input)
         && weights->Buffer != null && LlamaNative.IsHost(weights->Buffer->Type);
 
     /// <summary>
@@ -30,11 +30,10 @@ internal static unsafe class LlamaFloatProduct
     /// In other models the weights' products depend on the number of rows anyway.
     /// </summary>
     public static bool IsOfCache(GgmlTensor* cache, GgmlTensor* input) =>
-        cache->Type == GgmlTensor.F16 && cache->Operation != GgmlTensor.None && cache->Stride[0] == sizeof(ushort) && Fits(cache)
+        cache->Type == GgmlTensor.F16 && cache->Operation != GgmlTensor.None && cache->Stride[0] == sizeof(ushort)
+        && FloatProduct.Fits(cache->Count[1], cache->Count[0])
         && input->Count[2] % cache->Count[2] == 0 && input->Count[3] == cache->Count[3]
         && WeightsBehind(input) is GgmlTensor.Q4K or GgmlTensor.Q6K or GgmlTensor.F32;
-
-    private static bool Fits(GgmlTensor* matrix) => matrix->Count[0] % FloatProduct.Step == 0 && matrix->Count[1] >= FloatProduct.Group;
 
     /// <summary>The type of the weights from which queries, or the scores made of queries, come.</summary>
     private static int WeightsBehind(GgmlTensor* tensor)

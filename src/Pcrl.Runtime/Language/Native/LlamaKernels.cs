@@ -28,7 +28,7 @@ internal static unsafe class LlamaKernels
     public static bool Fit(GgufTensor weights) => weights.Shape is [var outputs, var inputs] && weights.Type switch
     {
         GgufType.Q4_K or GgufType.Q6_K => outputs % Q4KProduct.Group == 0,
-        GgufType.F32 => outputs >= FloatProduct.Group && inputs % FloatProduct.Step == 0,
+        GgufType.F32 => FloatProduct.Fits(outputs, inputs),
         _ => false,
     };
 
@@ -110,11 +110,14 @@ internal static unsafe class LlamaKernels
     internal static bool HasFloatRows(GgmlTensor* result, GgmlTensor* input) =>
         input->Type == GgmlTensor.F32 && input->Stride[0] == sizeof(float) && result->Stride[0] == sizeof(float);
 
+    /// <summary>Whether a product is of one matrix with the rows of another.</summary>
+    internal static bool AreMatrices(GgmlTensor* weights, GgmlTensor* input) =>
+        input->Count[2] == 1 && input->Count[3] == 1 && weights->Count[2] == 1 && weights->Count[3] == 1;
+
     /// <summary>Whether a product is of Q4_K or Q6_K weights, laid out as the kernels know them, with rows.</summary>
     internal static bool IsOfQuantisedWeights(in LlamaInternals llama, GgmlTensor* weights, GgmlTensor* input)
     {
-        if (weights->Type is not (GgmlTensor.Q4K or GgmlTensor.Q6K) || weights->Buffer == null || weights->Count[1] % Q4KProduct.Group != 0
-            || input->Count[2] != 1 || input->Count[3] != 1 || weights->Count[2] != 1 || weights->Count[3] != 1)
+        if (weights->Type is not (GgmlTensor.Q4K or GgmlTensor.Q6K) || weights->Buffer == null || weights->Count[1] % Q4KProduct.Group != 0 || !AreMatrices(weights, input))
             return false;
         bool isLaidOutAnew = weights->Buffer->Type == llama.Repacked;
         return weights->Type == GgmlTensor.Q4K

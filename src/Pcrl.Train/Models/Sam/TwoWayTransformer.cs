@@ -30,7 +30,7 @@ internal sealed class TwoWayTransformer : Module
     /// <param name="positions">Of their patches.</param>
     /// <param name="tokens">The prompts'.</param>
     /// <param name="patchesLearn">False leaves patches as they are without prompts, [B, g·g, D]: far less work, for training and where <see cref="PatchesLearn"/> is false anyway.</param>
-    public (Tensor Queries, Tensor Keys) Forward(Tensor image, Tensor positions, Tensor tokens, bool patchesLearn = true)
+    public (Tensor Queries, Tensor Keys) Forward(Tensor image, Tensor positions, Tensor tokens, bool patchesLearn)
     {
         using var scope = NewDisposeScope();
         var keys = image.flatten(2).transpose(1, 2);
