@@ -15,6 +15,7 @@ using static TorchSharp.torch;
 namespace Pcrl.EndToEnd.Tests;
 
 /// <summary>Checkpoint → bundle on models of random weights: the runtime must do what the trained model does.</summary>
+[Collection("torch")]
 public sealed class ConverterTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("pcrl-convert-").FullName;
@@ -158,3 +159,7 @@ public sealed class ConverterTests : IDisposable
         Assert.NotEmpty(Directory.GetFiles(bundle));
     }
 }
+
+/// <summary>Torch computes while nothing else runs: TorchSharp leaves numbers to the finalizer while libtorch reads them (Torch/Workers.cs).</summary>
+[CollectionDefinition("torch", DisableParallelization = true)]
+public class TorchCollection;

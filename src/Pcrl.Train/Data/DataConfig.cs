@@ -32,4 +32,12 @@ public sealed record PretrainedConfig
 
     /// <summary>The LLM under Hugging Face's names, in a folder that also holds its <c>tokenizer.json</c>; null: it is trained on the phantoms' texts.</summary>
     public string? Language { get; init; }
+
+    /// <summary>Tells these weights from others: name, size and time of every file; null where none are brought along.</summary>
+    internal string? Stamp()
+    {
+        var files = new[] { Trunk, Language }.OfType<string>().SelectMany(path => Directory.Exists(path) ? new DirectoryInfo(path).GetFiles() : [new FileInfo(path)])
+            .OrderBy(file => file.FullName, StringComparer.Ordinal).Select(file => $"{file.FullName} {file.Length} {file.LastWriteTimeUtc.Ticks}").ToList();
+        return files.Count == 0 ? null : string.Join('\n', files);
+    }
 }

@@ -14,7 +14,7 @@ namespace Pcrl.Train.Data;
 public sealed record StudySplit(
     string Description, IReadOnlyList<TrainingStudy> Training, IReadOnlyList<TrainingStudy> Validation, IReadOnlyList<TrainingStudy> HeldOut)
 {
-    /// <summary>SHA-256 over slices and findings of all studies.</summary>
+    /// <summary>SHA-256 over slices and findings of all studies, with the labels of scans and the clues that were prepared.</summary>
     public string Hash => field ??= Digest(Training, Validation, HeldOut);
 
     /// <summary>What stands in more than one part.</summary>
@@ -67,7 +67,8 @@ public sealed record StudySplit(
     private static IReadOnlyList<TrainingStudy> WithClues(IReadOnlyList<TrainingStudy> phantoms, string? folder) => folder is null ? phantoms
         : [.. phantoms.Select(p => p with { Clues = StudyClues.Load(PrepareRun.FileOf(folder, $"phantom-{p.Seed}")).Slices(), Findings = [p.Findings[0]] })];
 
-    private static string Digest(params IReadOnlyList<TrainingStudy>[] parts)
+    /// <summary>SHA-256 over all that is learned from studies.</summary>
+    internal static string Digest(params IReadOnlyList<TrainingStudy>[] parts)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         Span<byte> length = stackalloc byte[4];
@@ -79,6 +80,10 @@ public sealed record StudySplit(
             {
                 hash.AppendData(study.Slices);
                 hash.AppendData(Encoding.UTF8.GetBytes(string.Join('\n', study.Findings)));
+                if (study.Raster is null)
+                    hash.AppendData(study.Labels); // those of a phantom follow from its seed, as its slices do
+                foreach (var clue in study.Clues ?? [])
+                    hash.AppendData(Encoding.UTF8.GetBytes($"{clue.Slice} {clue.Mask.ToText()} {clue.Text}"));
             }
         }
         return Convert.ToHexStringLower(hash.GetHashAndReset());

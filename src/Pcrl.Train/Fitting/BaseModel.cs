@@ -47,8 +47,11 @@ internal sealed record BaseModel(TrainedRun Run, TrunkHeads Heads, IReadOnlyList
             ? TokenizerData.Load(Path.Combine(folder, "tokenizer.json"))
             : BytePairTrainer.Train(Texts(config, texts), config.Tokenizer));
         workers.Seed(config.Seed);
+        var prompt = new Prompt(config.Prompt, tokenizer);
+        if (config.ContextLength <= prompt.TokenCount + config.Visual.TokenCount(config.SliceCount))
+            throw new Runtime.InputException(config.Name, $"context_length is {config.ContextLength}: behind {prompt.TokenCount} tokens of the prompt and the visual ones no room is left for findings");
         var model = new PcrlModel(config.Shape(tokenizer.Data));
-        var run = new TrainedRun(config, tokenizer, model, new Prompt(config.Prompt, tokenizer));
+        var run = new TrainedRun(config, tokenizer, model, prompt);
         var heads = new TrunkHeads(model.Shape.Visual.FeatureChannels);
         if (config.Pretrained.Trunk is { } trunk)
         {

@@ -20,14 +20,12 @@ internal sealed class FeatureCache : IDisposable
     private const int HashBytes = SHA256.HashSizeInBytes, HalfBytes = 2;
 
     private readonly MappedFile _file;
-    private readonly string? _temporary; // to be deleted at the end
     private readonly int _slices, _channels, _grid;
 
-    private FeatureCache(string path, bool temporary, int count, int slices, PcrlModel model)
+    private FeatureCache(string path, int count, int slices, PcrlModel model)
     {
         var visual = model.Shape.Visual;
         (_slices, _channels, _grid, Count) = (slices, visual.FeatureChannels, visual.Grid, count);
-        _temporary = temporary ? path : null;
         _file = MappedFile.Open(path);
     }
 
@@ -39,7 +37,7 @@ internal sealed class FeatureCache : IDisposable
     private int GridBytes => PooledBytes * _grid * _grid;
 
     /// <summary>Runs the trunk over all slices of all studies, as far as the file does not have them.</summary>
-    /// <param name="path">The file; null: one that is deleted with the cache.</param>
+    /// <param name="path">The file; null: one that goes with the cache.</param>
     /// <param name="model">Its trunk; in evaluation mode afterwards.</param>
     /// <param name="studies">At least one.</param>
     /// <param name="slices">Slices of a study.</param>
@@ -80,12 +78,17 @@ internal sealed class FeatureCache : IDisposable
                 progress.Report(new StageProgress("features", start + count, studies.Count, "studies", clock.Elapsed, null) { First = first });
             }
             stream.Flush(flushToDisk: path is not null);
+            return new FeatureCache(file, studies.Count, slices, model);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new InputException(file, $"cannot be written ({e.Message})", e);
         }
-        return new FeatureCache(file, path is null, studies.Count, slices, model);
+        finally
+        {
+            if (path is null)
+                File.Delete(file); // what is mapped stays until it is let go
+        }
     }
 
     /// <summary>Features of a batch, slices of all studies in a row: [B·24, …].</summary>
@@ -105,12 +108,7 @@ internal sealed class FeatureCache : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        _file.Dispose();
-        if (_temporary is not null)
-            File.Delete(_temporary);
-    }
+    public void Dispose() => _file.Dispose();
 
     private static byte[] Row(PcrlModel model, IReadOnlyList<TrainingStudy> studies, int study, int slices)
     {

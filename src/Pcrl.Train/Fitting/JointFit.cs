@@ -170,6 +170,8 @@ internal sealed class JointFit : IDisposable
                 sum += _objective.Loss(model, features, [.. studies.Select(i => _validationTargets[i][0])]).Total.cpu().item<float>() * studies.Length;
             }
         }
+        if (!double.IsFinite(sum))
+            throw new Runtime.InputException("stage fit", $"the validation loss is {sum} after step {_loop.Step}: a lower learning rate may help");
         var reports = ReportWriter.Write(_run, validation.Features, Silent, cancellation);
         string[] references = [.. validation.Studies.Select(s => s.Findings[0])];
         double f1 = ReportScore.EntityF1(references, reports);

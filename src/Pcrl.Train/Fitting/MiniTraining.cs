@@ -42,16 +42,16 @@ public sealed class MiniTraining
         _config.CheckFit();
         // What is wrong with data that are brought along is said before anything is taught or written.
         List<RealScan> scans = ctIch is null ? [] : RealStudies.Load(ctIch, _config.Visual.ImageSize, _cancellation);
-        var brought = StudySplit.Brought(_config, _progress, _cancellation);
+        var data = StudySplit.Brought(_config, _progress, _cancellation);
         _folder.Create();
         using var workers = new Workers(_config.Threads);
         var stages = new StageStore(_folder, () => workers.Seed(_config.Seed));
         using var start = BaseModel.Make(_config, stages, scans.Count > 0, workers, _progress, _cancellation);
-        var split = brought ?? StudySplit.OfPhantoms(_config, start.Phantoms, _progress, _cancellation);
+        var split = data ?? StudySplit.OfPhantoms(_config, start.Phantoms, _progress, _cancellation);
         if (scans.Count > 0)
         {
             var painted = PaintedBlood.Make(scans, _config);
-            stages.Run("scans", (_config.ScanFit, scans.Select(s => s.Patient).ToArray()), "scans.safetensors", path =>
+            stages.Run("scans", (_config.ScanFit, StudySplit.Digest([.. scans.Select(s => s.Study)])), "scans.safetensors", path =>
             {
                 double loss = start.LearnScans(scans, painted, workers, _progress, _cancellation);
                 Weights.Save(path, Weights.Of(start.Run.Model.Trunk));
@@ -66,7 +66,10 @@ public sealed class MiniTraining
         }
         using var run = start.Start(_config, workers);
 
-        stages.Run("fit", (_config.JointFit, _config.Lora, _config.Loss, _config.Bert, split.Hash), "fit.safetensors", path =>
+        object settings = (_config.JointFit, _config.Lora, _config.Loss, _config.Bert, split.Hash);
+        if (_config.Pretrained.Stamp() is { } brought)
+            settings = (settings, brought, _config.Visual, _config.LanguageBase, _config.Prompt, _config.Threads); // no stage before this one depends on them
+        stages.Run("fit", settings, "fit.safetensors", path =>
         {
             workers.Seed(_config.JointFit.Seed);
             using var training = Features("training", run, split.Training, workers);

@@ -44,6 +44,18 @@ public sealed record PhantomConfig
 
     /// <summary>Different wordings of each study's findings; 0: one, which says the same fact always in the same words, so that scores of texts tell of facts alone.</summary>
     public int Wordings { get; init; } = 4;
+
+    /// <summary>What contradicts itself, or null.</summary>
+    internal string? Problem() =>
+        !(Difficulty is >= 0 and <= 1) ? $"difficulty is {Difficulty}, not in 0..1"
+        : ImageSize is < 32 or > 1024 ? $"image_size is {ImageSize}, not in 32..1024"
+        : Training < 1 || HeldOut < 1 || Wordings < 0 || Validation < 0 ? "training and held_out must be at least 1, wordings and validation not negative"
+        : Meet(TrainingSeed, Training, ValidationSeed, Validation) ? "the seeds of training and validation meet"
+        : Meet(TrainingSeed, Training, HeldOutSeed, HeldOut) ? "the seeds of training and held_out meet"
+        : Meet(ValidationSeed, Validation, HeldOutSeed, HeldOut) ? "the seeds of validation and held_out meet"
+        : null;
+
+    private static bool Meet(UInt128 first, int count, UInt128 other, int otherCount) => first < other + (uint)otherCount && other < first + (uint)count;
 }
 
 /// <summary>One optimisation with AdamW.</summary>
@@ -220,13 +232,14 @@ public sealed record RunConfig
             : JointFit.Problem() is { } fit ? $"joint_fit: {fit}"
             : Data.Problem() is { } data ? $"data: {data}"
             : Threads is < 1 or > 256 ? $"threads is {Threads}, not in 1..256"
-            : !(Phantoms.Difficulty is >= 0 and <= 1) ? $"phantoms.difficulty is {Phantoms.Difficulty}, not in 0..1"
-            : Phantoms.ImageSize is < 32 or > 1024 ? $"phantoms.image_size is {Phantoms.ImageSize}, not in 32..1024"
-            : Phantoms.Training < 1 || Phantoms.HeldOut < 1 || Phantoms.Wordings < 0 || Phantoms.Validation < 0 ? "phantoms: training and held_out must be at least 1, wordings and validation not negative"
+            : Phantoms.Problem() is { } phantoms ? $"phantoms: {phantoms}"
+            : Tokenizer.Problem() is { } tokenizer ? $"tokenizer: {tokenizer}"
             : new[] { TrunkFit, ScanFit }.Any(f => f is { Cells: true, Places: false }) ? "trunk_fit, scan_fit: cells teach places, so places cannot be false with them"
             : ScanFit.Splices < 0 || ScanFit.Painted < 0 ? "scan_fit: splices and painted cannot be negative"
             : Loss.Theme > 0 && JointFit.Batch < 2 * Threads ? $"joint_fit.batch is {JointFit.Batch}: L_CLt compares studies, so each of {Threads} threads needs two"
             : Loss is { TextEncoder: "bert", Entity: 0, Theme: 0 } ? "loss.text_encoder is bert, but neither entity nor theme is aligned"
+            : Loss.TextEncoder == "bert" && Bert.Problem() is { } bert ? $"bert: {bert}"
+            : Loss.TextEncoder == "bert" && Loss.TextTokens > Bert.MaxPositionEmbeddings ? $"loss.text_tokens is {Loss.TextTokens}, bert has positions for {Bert.MaxPositionEmbeddings}"
             : Data is { Source: "phantoms", Clues: not null } && Phantoms.Wordings == 0 ? "data.clues are made of free wordings, but phantoms.wordings is 0"
             : JointFit.Patience > 0 && Data.Source == "phantoms" && Phantoms.Validation == 0 ? "joint_fit.patience needs phantoms.validation"
             : ContextLength <= Visual.TokenCount(SliceCount) ? $"context_length is {ContextLength}, no more than there are visual tokens"
@@ -234,13 +247,14 @@ public sealed record RunConfig
             : null);
     }
 
-    private static readonly JsonDocumentOptions Comments = new() { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true };
+    private static readonly JsonDocumentOptions Comments = new() { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true, AllowDuplicateProperties = false };
 
     private static readonly JsonSerializerOptions Options = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
         RespectNullableAnnotations = true,
+        RespectRequiredConstructorParameters = true,
         WriteIndented = true,
         ReadCommentHandling = JsonCommentHandling.Skip,
         AllowTrailingCommas = true,
@@ -260,7 +274,7 @@ public sealed record RunConfig
         }
         catch (JsonException e)
         {
-            throw new InputException(path, $"is not a configuration ({FirstLine(e)})", e);
+            throw new InputException(path, $"is not a configuration ({JsonFile.Problem(e)})", e);
         }
         foreach (string assignment in overrides)
             config = config.NumberProblem() is null ? config.With(assignment) : config; // else it is refused below
@@ -287,7 +301,8 @@ public sealed record RunConfig
         const int deepest = 8;
         try
         {
-            var own = JsonNode.Parse(File.ReadAllBytes(path), documentOptions: Comments) as JsonObject ?? throw new InputException(path, "is not a configuration");
+            var own = JsonNode.Parse(JsonFile.Bytes(path).Span, documentOptions: Comments) as JsonObject
+                ?? throw new InputException(path, "is not a configuration (which is a JSON object)");
             if (!own.Remove("base", out var name))
                 return own;
             if (name?.GetValueKind() != JsonValueKind.String || depth == deepest)
@@ -300,9 +315,9 @@ public sealed record RunConfig
         {
             throw InputException.Unreadable(path, e);
         }
-        catch (Exception e) when (e is JsonException or ArgumentException) // the latter for a key that comes twice
+        catch (JsonException e)
         {
-            throw new InputException(path, $"is not a configuration ({FirstLine(e)})", e);
+            throw new InputException(path, $"is not a configuration ({JsonFile.Problem(e)})", e);
         }
     }
 
@@ -345,12 +360,10 @@ public sealed record RunConfig
         }
         catch (JsonException e)
         {
-            throw new InputException(assignment, $"does not fit ({FirstLine(e)})", e);
+            throw new InputException(assignment, $"does not fit ({JsonFile.Problem(e)})", e);
         }
     }
 
     /// <summary>The whole configuration as JSON text.</summary>
     public string ToJson() => JsonSerializer.Serialize(this, Options);
-
-    private static string FirstLine(Exception e) => e.Message.Split('\n')[0];
 }

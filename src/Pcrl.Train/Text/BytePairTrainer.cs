@@ -15,6 +15,14 @@ public sealed record TokenizerConfig
     /// <summary>Special tokens in id order; begin and end of text must be among them.</summary>
     public IReadOnlyList<string> SpecialTokens { get; init; } =
         [TokenizerData.BosToken, TokenizerData.EosToken, "[Img]", "[/Img]", "[MRG]"];
+
+    /// <summary>What is impossible about it, or null.</summary>
+    internal string? Problem() =>
+        Tokens is < 256 or > 1 << 20 ? $"tokens is {Tokens}, outside 256 to {1 << 20}"
+        : LongestToken < 1 ? $"longest_token is {LongestToken}, less than 1"
+        : !SpecialTokens.Contains(TokenizerData.BosToken) || !SpecialTokens.Contains(TokenizerData.EosToken) ? $"special_tokens lack {TokenizerData.BosToken} or {TokenizerData.EosToken}"
+        : SpecialTokens.Distinct().Count() < SpecialTokens.Count || SpecialTokens.Any(string.IsNullOrEmpty) ? "special_tokens names one twice, or an empty one"
+        : null;
 }
 
 /// <summary>

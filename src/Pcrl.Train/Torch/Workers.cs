@@ -9,8 +9,9 @@ namespace Pcrl.Train.Torch;
 /// nobody waits at the end of each operator, which beside busy neighbours costs ten times the work itself.
 /// <para>
 /// While they compute, the garbage collector rests. TorchSharp wraps the number in an expression such as <c>2 * tensor</c> in an object that nothing keeps
-/// alive during the native call; the allocations of another thread, or a collection in the background, would let the finalizer free what is being read. One thread that
-/// computes without this class is safe where collections in the background are off, as in the tools' project files.
+/// alive during the native call (<c>tensor + tensor</c> has one too, its factor); the allocations of another thread, or a collection in the background, would let the finalizer free what is being read. One thread that
+/// computes without this class is safe where collections in the background are off, as in the tools' and the tests' project files, and no other thread allocates meanwhile: so tests that
+/// use torch run alone.
 /// </para>
 /// </summary>
 public sealed class Workers : IDisposable

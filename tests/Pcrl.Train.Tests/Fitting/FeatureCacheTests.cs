@@ -89,6 +89,38 @@ public sealed class FeatureCacheTests : IDisposable
         Assert.NotEqual(whole, File.ReadAllBytes(_path));
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_file_of_its_own_is_gone_even_when_it_was_cancelled(bool cancels)
+    {
+        const string name = "TMPDIR";
+        string? before = Environment.GetEnvironmentVariable(name);
+        string folder = Path.GetDirectoryName(_path)!;
+        Environment.SetEnvironmentVariable(name, folder);
+        try
+        {
+            using var workers = new Workers(1);
+            using var source = new CancellationTokenSource();
+            FeatureCache Compute() => FeatureCache.Compute(null, _model, _studies, Slices, workers, new Told(_ => { if (cancels) source.Cancel(); }), source.Token);
+            if (cancels)
+            {
+                Assert.ThrowsAny<OperationCanceledException>(Compute);
+            }
+            else
+            {
+                using var scope = NewDisposeScope();
+                using var cache = Compute();
+                Assert.Equal(Slices, cache.Take([Studies - 1]).Pooled.shape[0]);
+            }
+            Assert.Empty(Directory.GetFileSystemEntries(folder));
+        }
+        finally
+        {
+            Environment.SetEnvironmentVariable(name, before);
+        }
+    }
+
     [Fact]
     public void A_folder_in_its_place_is_refused_by_name()
     {

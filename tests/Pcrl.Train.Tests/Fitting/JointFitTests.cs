@@ -85,6 +85,25 @@ public sealed class JointFitTests : IDisposable
         var still = Config with { JointFit = Config.JointFit with { LearningRate = 0, Steps = 20, Patience = 2 } };
         Assert.Equal(3, Fit(still, resume: false).History.Steps.Count);
         Assert.Equal(3, Fit(still, resume: true).History.Steps.Count); // and it stays ended
+
+        // At a rate that does not depend on the number of steps, the weights that remain are those of a fit that ends with the best epoch.
+        var moving = Config with { JointFit = Config.JointFit with { Schedule = "epochs", Steps = 20, Patience = 2 } };
+        var (best, history) = Fit(moving, resume: false);
+        var shorter = moving with { JointFit = moving.JointFit with { Steps = history.Best!.Step, Patience = 0 } };
+        Assert.True(history.Steps.Count > history.Best.Step);
+        Assert.Equal(Fit(shorter, resume: false).Weights, best);
+        Assert.NotEqual(Fit(shorter with { JointFit = shorter.JointFit with { Steps = history.Steps.Count } }, resume: false).Weights, best);
+        File.Delete(CheckpointFile);
+        Fit(moving, resume: false, stopAfter: history.Best.Step + 1);
+        Assert.Equal(best, Fit(moving, resume: true).Weights); // a checkpoint keeps them
+    }
+
+    [Fact]
+    public void A_fit_that_runs_away_says_so_before_it_writes_a_checkpoint()
+    {
+        var error = Assert.Throws<InputException>(() => Fit(Config with { JointFit = Config.JointFit with { LearningRate = 1e20, WarmUp = 0 } }, resume: false));
+        Assert.Contains("a lower learning rate may help", error.Message);
+        Assert.False(File.Exists(CheckpointFile));
     }
 
     [Fact]

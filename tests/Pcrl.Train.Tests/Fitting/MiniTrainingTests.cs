@@ -117,8 +117,25 @@ public sealed class MiniTrainingTests : IDisposable
             var again = PhantomScore.Measure(loaded, config.Phantoms.HeldOut, config.Phantoms.HeldOutSeed, config.Phantoms.Difficulty, new Recorder(), default);
             Assert.Equal(written.Reports, again.Reports);
         }
+        // The fit belongs to the weights that it stood on: over others it is made anew.
+        stages = new Recorder();
+        MiniTraining.Run(config, folder, null, false, new JsonObject(), stages, default);
+        Assert.DoesNotContain("fit", stages.Stages);
+        File.SetLastWriteTimeUtc(trunk, File.GetLastWriteTimeUtc(trunk).AddSeconds(1));
+        MiniTraining.Run(config, folder, null, false, new JsonObject(), stages, default);
+        Assert.Contains("fit", stages.Stages);
+
         File.Delete(Path.Combine(llm, "model.safetensors"));
         Assert.Contains("holds no weights", Assert.Throws<InputException>(() => folder.Load().Dispose()).Message);
+    }
+
+    [Fact]
+    public void A_context_without_room_for_findings_is_refused_before_anything_is_taught()
+    {
+        var stages = new Recorder();
+        var error = Assert.Throws<InputException>(() => Run(Tiny with { ContextLength = Tiny.Visual.TokenCount(24) + 5 }, stages));
+        Assert.Contains("no room is left for findings", error.Message);
+        Assert.Equal(["studies"], stages.Stages);
     }
 
     [Fact]

@@ -17,16 +17,29 @@ public class RunConfigTests
     }
 
     [Theory]
-    [InlineData("""{ "nmae": "x" }""", "nmae")]
-    [InlineData("""{ "visual": { "imagesize": 96 } }""", "imagesize")]
-    [InlineData("""{ "seed": "one" }""", "seed")]
+    [InlineData("""{ "nmae": "x" }""", "there is no key nmae")]
+    [InlineData("""{ "visual": { "imagesize": 96 } }""", "there is no key imagesize")]
+    [InlineData("""{ "seed": "one" }""", "seed is not a whole number")]
+    [InlineData("""{ "joint_fit": { "learning_rate": "high" } }""", "joint_fit.learning_rate is not a number")]
+    [InlineData("""{ "lora": { "target_modules": "q_proj" } }""", "lora.target_modules is not a list")]
+    [InlineData("""{ "language_base": "int3" }""", "language_base is not what belongs there")]
+    [InlineData("""{ "visual": null }""", "visual is null")]
+    [InlineData("""{ "prompt": { "head": "x" } }""", "prompt lacks 'tail'")]
+    [InlineData("""{ "seed": 1, "seed": 2 }""", "seed")]
+    [InlineData("{\n\"seed\": 1,,\n}", "line 2: ")]
+    [InlineData("[]", "a JSON object")]
     [InlineData("""{ "seed": 1""", "configuration")]
     public void What_does_not_belong_is_refused_by_name(string json, string named)
     {
         var error = Assert.Throws<InputException>(() => Load(json));
         Assert.Contains(named, error.Message);
         Assert.DoesNotContain('\n', error.Message);
+        foreach (string internals in (string[])["System.", "Pcrl.Train", ".NET", "BytePosition"])
+            Assert.DoesNotContain(internals, error.Message);
     }
+
+    [Fact]
+    public void The_mark_that_some_editors_put_before_the_text_does_no_harm() => Assert.Equal("x", Load("\uFEFF" + """{ "name": "x" }""").Name);
 
     [Fact]
     public void Overrides_reach_every_level()
@@ -77,8 +90,24 @@ public class RunConfigTests
     [InlineData("--name=../elsewhere", "--seed=1", "name is '../elsewhere'")]
     [InlineData("--scan_fit.splices=-1", "--seed=1", "splices")]
     [InlineData("--loss.report=-1", "--seed=1", "report")]
+    [InlineData("--phantoms.held_out_seed=1001999", "--seed=1", "the seeds of training and held_out meet")]
+    [InlineData("--phantoms.validation_seed=999999", "--phantoms.validation=2", "the seeds of training and validation meet")]
+    [InlineData("--phantoms.validation_seed=900000299", "--phantoms.validation=2", "the seeds of validation and held_out meet")]
+    [InlineData("--tokenizer.tokens=255", "--seed=1", "tokenizer: tokens is 255")]
+    [InlineData("--tokenizer.longest_token=0", "--seed=1", "tokenizer: longest_token")]
+    [InlineData("--tokenizer.special_tokens=[]", "--seed=1", "tokenizer: special_tokens lack")]
     public void What_cannot_go_together_is_refused(string first, string second, string named) =>
         Assert.Contains(named, Assert.Throws<InputException>(() => Load("{}", first, second)).Message);
+
+    [Theory]
+    [InlineData("--bert.hidden_size=7", "bert: 12 attention heads")]
+    [InlineData("--bert.num_hidden_layers=-1", "bert: num_hidden_layers is -1")]
+    [InlineData("--loss.text_tokens=513", "bert has positions for 512")]
+    public void An_impossible_BERT_is_refused_where_it_reads(string wrong, string named)
+    {
+        Assert.Contains(named, Assert.Throws<InputException>(() => Load("{}", "--loss.theme=1", "--loss.text_encoder=bert", wrong)).Message);
+        Load("{}", wrong);
+    }
 
     [Fact]
     public void A_configuration_replaces_values_of_its_base()

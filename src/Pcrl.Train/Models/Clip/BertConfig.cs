@@ -26,4 +26,18 @@ public sealed record BertConfig
 
     /// <summary>ε of every LayerNorm.</summary>
     public double LayerNormEps { get; init; } = 1e-12;
+
+    /// <summary>What is impossible about it, or null.</summary>
+    internal string? Problem()
+    {
+        foreach (var (name, value) in (ReadOnlySpan<(string, int)>)[
+            ("vocab_size", VocabSize), ("hidden_size", HiddenSize), ("num_hidden_layers", NumHiddenLayers), ("num_attention_heads", NumAttentionHeads),
+            ("intermediate_size", IntermediateSize), ("max_position_embeddings", MaxPositionEmbeddings), ("type_vocab_size", TypeVocabSize)])
+        {
+            if (value is < 1 or > 1 << 20)
+                return $"{name} is {value}, outside 1 to {1 << 20}";
+        }
+        return HiddenSize % NumAttentionHeads != 0 ? $"{NumAttentionHeads} attention heads do not divide the width {HiddenSize}"
+            : LayerNormEps is > 0 and < 1 ? null : $"layer_norm_eps is {LayerNormEps}";
+    }
 }
