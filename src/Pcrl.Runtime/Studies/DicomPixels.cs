@@ -1,6 +1,3 @@
-using System.Collections.Concurrent;
-using System.Runtime.InteropServices;
-
 namespace Pcrl.Runtime.Studies;
 
 /// <summary>How stored pixels mean Hounsfield units.</summary>
@@ -17,7 +14,7 @@ internal readonly record struct DicomPixels(
     int BitsAllocated, int BitsStored, int HighBit, bool Signed, double Slope, double Intercept, int PaddingLow, int PaddingHigh)
 {
     /// <summary>HU of every pattern a stored pixel can have: 2^BitsAllocated values.</summary>
-    private float[] Table()
+    public float[] Table()
     {
         var table = new float[1 << BitsAllocated];
         int shift = HighBit + 1 - BitsStored, unused = 32 - BitsStored;
@@ -28,15 +25,5 @@ internal readonly record struct DicomPixels(
             table[pattern] = value >= PaddingLow && value <= PaddingHigh ? HounsfieldRange.Air : HounsfieldRange.Clamp(value * Slope + Intercept);
         }
         return table;
-    }
-
-    /// <summary>Pixels as displayed, in HU: [walk.Height, walk.Width].</summary>
-    /// <param name="stored">The pixel data.</param>
-    /// <param name="walk">Their way to the display.</param>
-    /// <param name="tables">Keeps what a series' slices share.</param>
-    public float[] Decode(ReadOnlySpan<byte> stored, PixelWalk walk, ConcurrentDictionary<DicomPixels, float[]> tables)
-    {
-        float[] table = tables.GetOrAdd(this, static p => p.Table());
-        return BitsAllocated == 16 ? walk.Read(MemoryMarshal.Cast<byte, ushort>(stored), table) : walk.Read(stored, table);
     }
 }

@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Collections.Concurrent;
 using System.Numerics;
 
@@ -114,34 +113,27 @@ internal static class DicomReader
 
     private static StudySlice Slice(StudyFile file, DicomImage image, float position, ConcurrentDictionary<DicomPixels, float[]> tables)
     {
-        byte[] buffer = ArrayPool<byte>.Shared.Rent(image.PixelBytes);
-        try
+        byte[] stored = GC.AllocateUninitializedArray<byte>(image.PixelBytes);
+        using (var handle = File.OpenHandle(file.Path))
         {
-            var stored = buffer.AsSpan(0, image.PixelBytes);
-            using (var handle = File.OpenHandle(file.Path))
+            for (int read = 0, part; read < stored.Length; read += part)
             {
-                for (int read = 0, part; read < stored.Length; read += part)
+                part = RandomAccess.Read(handle, stored.AsSpan(read), image.PixelOffset + read);
+                if (part == 0)
                 {
-                    part = RandomAccess.Read(handle, stored[read..], image.PixelOffset + read);
-                    if (part == 0)
-                    {
-                        throw new InputException(file.Path, "the file became shorter while it was read");
-                    }
+                    throw new InputException(file.Path, "the file became shorter while it was read");
                 }
             }
-            // Display x runs to the patient's left (+x), display y to posterior (+y).
-            bool turned = MathF.Abs(image.Row.X) < MathF.Abs(image.Column.X);
-            var row = new StoredAxis(image.Columns, 1, (turned ? image.Row.Y : image.Row.X) < 0);
-            var column = new StoredAxis(image.Rows, image.Columns, (turned ? image.Column.X : image.Column.Y) < 0);
-            var walk = turned ? PixelWalk.Over(column, row) : PixelWalk.Over(row, column);
-            return new StudySlice(
-                file.Source, walk.Width, walk.Height, image.Pixels.Decode(stored, walk, tables),
-                turned ? image.SpacingAlongColumn : image.SpacingAlongRow, turned ? image.SpacingAlongRow : image.SpacingAlongColumn,
-                position, image.Thickness);
         }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(buffer);
-        }
+        // Display x runs to the patient's left (+x), display y to posterior (+y).
+        bool turned = MathF.Abs(image.Row.X) < MathF.Abs(image.Column.X);
+        var row = new StoredAxis(image.Columns, 1, (turned ? image.Row.Y : image.Row.X) < 0);
+        var column = new StoredAxis(image.Rows, image.Columns, (turned ? image.Column.X : image.Column.Y) < 0);
+        var walk = turned ? PixelWalk.Over(column, row) : PixelWalk.Over(row, column);
+        float[] table = tables.GetOrAdd(image.Pixels, static pixels => pixels.Table());
+        return new StudySlice(
+            file.Source, SlicePixels.Of(stored, walk, table),
+            turned ? image.SpacingAlongColumn : image.SpacingAlongRow, turned ? image.SpacingAlongRow : image.SpacingAlongColumn,
+            position, image.Thickness);
     }
 }

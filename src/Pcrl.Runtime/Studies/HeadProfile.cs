@@ -1,3 +1,7 @@
+using System.Numerics;
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
 namespace Pcrl.Runtime.Studies;
 
 /// <summary>
@@ -12,6 +16,9 @@ internal sealed record HeadProfile(IReadOnlyList<float> Parts, float Largest, He
     // A coarse grid is enough to find a head and keeps 160 slices of 512² cheap.
     private const int Samples = 128;
 
+    // Whether pictures stand head down is asked before slices are chosen.
+    private static readonly ConditionalWeakTable<IReadOnlyList<StudySlice>, HeadProfile[]> Measured = [];
+
     /// <summary>Measures one slice.</summary>
     /// <param name="slice">The slice.</param>
     /// <param name="unit">Unit of its pixels.</param>
@@ -22,44 +29,28 @@ internal sealed record HeadProfile(IReadOnlyList<float> Parts, float Largest, He
         var (tissueFrom, tissueTo, bone) = unit == PixelUnit.Hounsfield ? (1f, 95f, 180f) : (28f, 250f, 251f);
         int step = Math.Max(1, Math.Max(slice.Width, slice.Height) / Samples);
         int columns = slice.Width / step, rows = slice.Height / step;
-        var tissue = new bool[rows * columns];
-        Span<int> firstBone = stackalloc int[columns], lastBone = stackalloc int[columns]; // per column, in rows
-        firstBone.Fill(int.MaxValue);
-        lastBone.Fill(-1);
-        var rowRange = new (int First, int Last)[rows];
+        // What is no number is neither tissue nor bone: so are the columns that fill up the last word.
+        Span<float> row = stackalloc float[(columns + 63) / 64 * 64];
+        row[columns..].Fill(float.NaN);
+        var (tissue, bones) = (new BitMask(columns, rows), new BitMask(columns, rows));
         for (int y = 0; y < rows; y++)
         {
-            var pixels = slice.Pixels.AsSpan(y * step * slice.Width, slice.Width);
-            var (first, last) = (int.MaxValue, -1);
-            // Without branches: no processor foresees noise.
-            var row = tissue.AsSpan(y * columns, columns);
-            for (int x = 0; x < row.Length; x++)
+            slice.Pixels.Read(y * step, 0, step, row[..columns]);
+            Span<ulong> tissueWords = tissue.Row(y), boneWords = bones.Row(y);
+            for (int x = 0; x < row.Length; x += Vector512<float>.Count)
             {
-                float value = pixels[x * step];
-                bool isBone = value >= bone;
-                row[x] = !isBone & value >= tissueFrom & value <= tissueTo;
-                first = isBone ? Math.Min(first, x) : first;
-                last = isBone ? x : last;
-                firstBone[x] = isBone ? Math.Min(firstBone[x], y) : firstBone[x];
-                lastBone[x] = isBone ? y : lastBone[x];
+                var values = Vector512.Create<float>(row[x..]);
+                var isTissue = Vector512.GreaterThanOrEqual(values, Vector512.Create(tissueFrom)) & Vector512.LessThanOrEqual(values, Vector512.Create(tissueTo));
+                tissueWords[x / 64] |= isTissue.ExtractMostSignificantBits() << x;
+                boneWords[x / 64] |= Vector512.GreaterThanOrEqual(values, Vector512.Create(bone)).ExtractMostSignificantBits() << x;
             }
-            rowRange[y] = (first, last);
         }
-
         if (skull)
-        {
-            for (int y = 0; y < rows; y++)
-            {
-                var row = tissue.AsSpan(y * columns, columns);
-                var (first, last) = rowRange[y];
-                for (int x = 0; x < row.Length; x++)
-                    row[x] &= first < x & x < last & firstBone[x] < y & y < lastBone[x];
-            }
-        }
+            KeepWithin(bones, tissue);
         float sampleArea = step * step * (float.IsNaN(slice.PixelSpacingX) ? 1 : slice.PixelSpacingX * slice.PixelSpacingY);
         var parts = new List<float>();
         var (largest, box) = (0, default(HeadBox));
-        foreach (var (count, partBox) in Components(tissue, columns))
+        foreach (var (count, partBox) in tissue.Parts())
         {
             parts.Add(count * sampleArea);
             if (count > largest)
@@ -71,48 +62,46 @@ internal sealed record HeadProfile(IReadOnlyList<float> Parts, float Largest, He
     /// <summary>Area of all parts of at least a given area: lobes that bone divides at the skull base, but not crumbs of face.</summary>
     public float Area(float smallest) => Parts.Where(p => p >= smallest).Sum();
 
-    /// <summary>Pixels and box of each 4-connected part; clears the mask.</summary>
-    private static IEnumerable<(int Count, HeadBox Box)> Components(bool[] mask, int columns)
+    /// <summary>Clears the tissue that has no bone to its left, right, front or back.</summary>
+    private static void KeepWithin(BitMask bones, BitMask tissue)
     {
-        var stack = new Stack<int>();
-        for (int start = 0; start < mask.Length; start++)
+        int words = bones.Row(0).Length;
+        Span<ulong> front = stackalloc ulong[words], back = stackalloc ulong[words];
+        for (int y = 0; y < bones.Rows; y++)
         {
-            if (!mask[start])
-                continue;
-            int count = 0;
-            var box = new HeadBox(int.MaxValue, int.MaxValue, 0, 0);
-            Visit(start, true);
-            while (stack.TryPop(out int at))
+            Span<ulong> kept = tissue.Row(y), bone = bones.Row(y);
+            ulong left = 0, right = 0;
+            for (int w = 0, last = words - 1; w < words; w++, last--)
             {
-                int x = at % columns, y = at / columns;
-                count++;
-                box = new HeadBox(Math.Min(box.Left, x), Math.Min(box.Top, y), Math.Max(box.Right, x + 1), Math.Max(box.Bottom, y + 1));
-                Visit(at - 1, x > 0);
-                Visit(at + 1, x + 1 < columns);
-                Visit(at - columns, y > 0);
-                Visit(at + columns, at + columns < mask.Length);
+                kept[w] &= front[w] & (left | (0 - ((bone[w] & (0 - bone[w])) << 1))); // above the lowest bone
+                front[w] |= bone[w];
+                left |= bone[w] == 0 ? 0 : ulong.MaxValue;
+                kept[last] &= right | (bone[last] == 0 ? 0 : ulong.MaxValue >> BitOperations.LeadingZeroCount(bone[last]) >> 1); // below the highest
+                right |= bone[last] == 0 ? 0 : ulong.MaxValue;
             }
-            yield return (count, box);
         }
-
-        void Visit(int at, bool inside)
+        for (int y = bones.Rows - 1; y >= 0; y--)
         {
-            if (!inside || !mask[at])
-                return;
-            mask[at] = false;
-            stack.Push(at);
+            Span<ulong> kept = tissue.Row(y), bone = bones.Row(y);
+            for (int w = 0; w < words; w++)
+            {
+                kept[w] &= back[w];
+                back[w] |= bone[w];
+            }
         }
     }
 
-    /// <summary>Measures all slices; falls back to all tissue where no slice shows a skull.</summary>
-    public static HeadProfile[] MeasureAll(Study study)
+    /// <summary>Of each slice of a study, measured once; all tissue counts where no slice shows a skull.</summary>
+    public static HeadProfile[] OfEach(Study study) => Measured.GetValue(study.Slices, _ => MeasureAll(study));
+
+    private static HeadProfile[] MeasureAll(Study study)
     {
-        HeadProfile[] Measured(bool skull) => [.. study.Slices.Select(slice => Measure(slice, study.Unit, skull))];
-        var profiles = Measured(skull: true);
+        HeadProfile[] Each(bool skull) => [.. study.Slices.Select(slice => Measure(slice, study.Unit, skull))];
+        var profiles = Each(skull: true);
         float largest = profiles.Max(p => p.Largest);
         var slice = study.Slices[0];
         float sliceArea = slice.Width * slice.Height * (float.IsNaN(slice.PixelSpacingX) ? 1 : slice.PixelSpacingX * slice.PixelSpacingY);
         // The inside of a skull fills at least a twentieth of any picture that shows a whole head.
-        return largest > sliceArea / 20 ? profiles : Measured(skull: false);
+        return largest > sliceArea / 20 ? profiles : Each(skull: false);
     }
 }

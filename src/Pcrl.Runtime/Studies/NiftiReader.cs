@@ -62,9 +62,16 @@ internal static class NiftiReader
         {
             throw new InputException(path, "its compression is damaged", e);
         }
-        float[]? table = header.DataType is NiftiType.Int16 or NiftiType.UInt16 ? Table(header) : null;
-        var slices = StudyReader.ForEach([.. Enumerable.Range(0, view.Z.Length)], k => view.Slice(
-            source, k, table is null ? Decode(header, voxels, view, k) : view.Walk(k).Read(MemoryMarshal.Cast<byte, ushort>(voxels), table)), cancellation);
+        int[] places = [.. Enumerable.Range(0, view.Z.Length)];
+        SlicePixels[] pixels;
+        if (header.DataType is NiftiType.Int16 or NiftiType.UInt16)
+        {
+            float[] table = Table(header);
+            pixels = Array.ConvertAll(places, k => SlicePixels.Of(voxels, view.Walk(k), table));
+        }
+        else
+            pixels = StudyReader.ForEach(places, k => SlicePixels.Of(Decode(header, voxels, view, k), view.X.Length), cancellation);
+        StudySlice[] slices = Array.ConvertAll(places, k => view.Slice(source, k, pixels[k]));
         return new Study("nifti", PixelUnit.Hounsfield, slices, setAside, view.Tilt, header.Window);
     }
 
@@ -169,8 +176,8 @@ internal static class NiftiReader
 
         public PixelWalk Walk(int k) => PixelWalk.Over(X, Y, Stored(k) * Z.Stride);
 
-        public StudySlice Slice(string source, int k, float[] pixels) =>
-            new($"{source}#{Stored(k)}", X.Length, Y.Length, pixels, SpacingX, SpacingY, FirstPosition + k * SpacingZ, SpacingZ);
+        public StudySlice Slice(string source, int k, SlicePixels pixels) =>
+            new($"{source}#{Stored(k)}", pixels, SpacingX, SpacingY, FirstPosition + k * SpacingZ, SpacingZ);
     }
 
     private const float AxialCosine = 0.7071f;

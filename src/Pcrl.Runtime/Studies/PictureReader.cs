@@ -1,4 +1,3 @@
-using System.Numerics.Tensors;
 using SkiaSharp;
 
 namespace Pcrl.Runtime.Studies;
@@ -30,7 +29,7 @@ internal static class PictureReader
         }
         StudyReader.CheckCount(folder, kept.Count, (long)common.Width * common.Height, setAside);
         var slices = StudyReader.ForEach(kept, file =>
-            new StudySlice(file.Source, common.Width, common.Height, Grey(file), float.NaN, float.NaN, float.NaN, float.NaN), cancellation);
+            new StudySlice(file.Source, Grey(file, common), float.NaN, float.NaN, float.NaN, float.NaN), cancellation);
         return SliceOrder.CaudalFirst(new Study("images", PixelUnit.Windowed, slices, setAside, 0, null));
     }
 
@@ -60,36 +59,39 @@ internal static class PictureReader
 
     private static InputException Damaged(StudyFile file) => new(file.Path, "the picture is truncated or damaged");
 
-    // [Height, Width], 0 to 255.
-    private static float[] Grey(StudyFile file)
+    private static SlicePixels Grey(StudyFile file, SKSizeI size)
     {
         using var codec = Open(file);
-        bool grey = codec.Info.ColorType == SKColorType.Gray8;
-        // Premultiplied, so what is transparent becomes black.
-        var info = new SKImageInfo(codec.Info.Width, codec.Info.Height, grey ? SKColorType.Gray8 : SKColorType.Rgba8888, grey ? SKAlphaType.Opaque : SKAlphaType.Premul);
-        using var bitmap = new SKBitmap(info);
-        if (codec.GetPixels(info, bitmap.GetPixels()) != SKCodecResult.Success)
+        if (codec.Info.Size != size)
+            throw new InputException(file.Path, "the file changed while it was read");
+        var (width, height) = (size.Width, size.Height);
+        byte[] grey = GC.AllocateUninitializedArray<byte>(width * height);
+        if (codec.Info.ColorType == SKColorType.Gray8)
+            Decode(file, codec, new SKImageInfo(width, height, SKColorType.Gray8, SKAlphaType.Opaque), grey);
+        else
         {
-            throw Damaged(file);
-        }
-        var stored = bitmap.GetPixelSpan();
-        float[] pixels = GC.AllocateUninitializedArray<float>(info.Width * info.Height);
-        long coloured = 0;
-        for (int y = 0; y < info.Height; y++)
-        {
-            var row = stored.Slice(y * bitmap.RowBytes, info.BytesSize / info.Height);
-            if (grey)
+            byte[] colours = GC.AllocateUninitializedArray<byte>(4 * grey.Length);
+            // Premultiplied, so what is transparent becomes black.
+            Decode(file, codec, new SKImageInfo(width, height, SKColorType.Rgba8888, SKAlphaType.Premul), colours);
+            long coloured = 0;
+            for (int i = 0; i < grey.Length; i++)
             {
-                TensorPrimitives.ConvertTruncating(row, pixels.AsSpan(y * info.Width));
-                continue;
-            }
-            for (int x = 0; x < info.Width; x++)
-            {
-                int r = row[4 * x], g = row[4 * x + 1], b = row[4 * x + 2];
+                int r = colours[4 * i], g = colours[4 * i + 1], b = colours[4 * i + 2];
                 coloured += Math.Max(r, Math.Max(g, b)) - Math.Min(r, Math.Min(g, b)) > ColourLevels ? 1 : 0;
-                pixels[y * info.Width + x] = (r + g + b + 1) / 3;
+                grey[i] = (byte)((r + g + b + 1) / 3);
             }
+            if (coloured > ColourShare * grey.Length)
+                throw new InputException(file.Path, "a colour picture, not a CT slice");
         }
-        return coloured <= ColourShare * pixels.Length ? pixels : throw new InputException(file.Path, "a colour picture, not a CT slice");
+        return SlicePixels.Of(grey, width);
+    }
+
+    private static unsafe void Decode(StudyFile file, SKCodec codec, SKImageInfo info, byte[] into)
+    {
+        fixed (byte* pixels = into)
+        {
+            if (codec.GetPixels(info, (nint)pixels) != SKCodecResult.Success)
+                throw Damaged(file);
+        }
     }
 }

@@ -11,7 +11,7 @@ internal static class SliceOrder
     /// <summary>Turns the series round when two signs agree that it begins at the vertex; otherwise the names' order stands.</summary>
     public static Study CaudalFirst(Study study)
     {
-        var profiles = HeadProfile.MeasureAll(study);
+        var profiles = HeadProfile.OfEach(study);
         int count = profiles.Length, end = Math.Max(2, count / 10);
         double total = profiles.Sum(p => (double)p.Largest);
         if (total == 0)
@@ -19,8 +19,8 @@ internal static class SliceOrder
         // Face and neck lie below the brain, nothing above it: its weight is in the cranial half.
         double centre = profiles.Select((p, i) => i * p.Largest).Sum() / total / (count - 1);
         // And under the vertex most of what is not air is brain, under the skull base little is.
-        double[] filled = [.. study.Slices.Select((s, i) => profiles[i].Largest / (double)Bright(s))];
-        double first = filled[..end].Average(), last = filled[^end..].Average();
+        double Filled(Range slices) => Enumerable.Range(0, count).Take(slices).Average(i => profiles[i].Largest / (double)Bright(study.Slices[i]));
+        double first = Filled(..end), last = Filled(^end..);
         return centre >= 0.5 || first <= Clearly * last ? study : study with
         {
             Slices = [.. study.Slices.Reverse()],
@@ -32,9 +32,17 @@ internal static class SliceOrder
     private static int Bright(StudySlice slice)
     {
         const float air = 30;
+        const int apart = 7;
         int count = 1;
-        for (int i = 0; i < slice.Pixels.Length; i += 7)
-            count += slice.Pixels[i] > air ? 7 : 0;
+        float[] row = new float[slice.Width / apart + 1];
+        for (int y = 0; y < slice.Height; y++)
+        {
+            int x = (apart - y * slice.Width % apart) % apart;
+            var seen = row.AsSpan(0, (slice.Width - x + apart - 1) / apart);
+            slice.Pixels.Read(y, x, apart, seen);
+            foreach (float pixel in seen)
+                count += pixel > air ? apart : 0;
+        }
         return count;
     }
 }

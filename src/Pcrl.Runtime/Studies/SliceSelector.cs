@@ -45,7 +45,7 @@ public static class SliceSelector
     /// <exception cref="InputException">No head is found on the slices.</exception>
     public static SliceSelection Select(Study study)
     {
-        var profiles = HeadProfile.MeasureAll(study);
+        var profiles = HeadProfile.OfEach(study);
         var (lowest, highest) = BrainRange(study, profiles);
         double[] positions = Positions(study);
         double range = positions[highest] - positions[lowest];

@@ -12,16 +12,20 @@ public enum PixelUnit
 
 /// <summary>One axial slice, as a radiologist looks at it: image left is the patient's right, image top is anterior.</summary>
 /// <param name="Source">File the slice came from, relative to the study; for volumes <c>volume.nii.gz#17</c>.</param>
-/// <param name="Width">Pixels per row.</param>
-/// <param name="Height">Rows.</param>
-/// <param name="Pixels">[Height, Width], row-major, in the study's <see cref="Study.Unit"/>.</param>
+/// <param name="Pixels">[Height, Width], in the study's <see cref="Study.Unit"/>.</param>
 /// <param name="PixelSpacingX">Millimetres between columns; NaN where unknown (pictures).</param>
 /// <param name="PixelSpacingY">Millimetres between rows; NaN where unknown.</param>
 /// <param name="Position">Millimetres along the slice normal, rising from caudal to cranial; NaN where unknown.</param>
 /// <param name="Thickness">Slice thickness in millimetres; NaN where unknown.</param>
 public sealed record StudySlice(
-    string Source, int Width, int Height, float[] Pixels,
-    float PixelSpacingX, float PixelSpacingY, float Position, float Thickness);
+    string Source, SlicePixels Pixels, float PixelSpacingX, float PixelSpacingY, float Position, float Thickness)
+{
+    /// <summary>Pixels per row.</summary>
+    public int Width => Pixels.Width;
+
+    /// <summary>Rows.</summary>
+    public int Height => Pixels.Height;
+}
 
 /// <summary>A file that was looked at and left out, and why, in one clause.</summary>
 public sealed record SetAside(string Source, string Reason);

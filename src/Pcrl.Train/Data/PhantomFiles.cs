@@ -69,8 +69,9 @@ public static class PhantomFiles
         var row = new byte[2 * first.Width * first.Height];
         foreach (StudySlice slice in study.Slices)
         {
-            for (int i = 0; i < slice.Pixels.Length; i++)
-                BinaryPrimitives.WriteInt16LittleEndian(row.AsSpan(2 * i), (short)MathF.Round(Math.Clamp(slice.Pixels[i], -1024, 3071)));
+            float[] pixels = slice.Pixels.ToArray();
+            for (int i = 0; i < pixels.Length; i++)
+                BinaryPrimitives.WriteInt16LittleEndian(row.AsSpan(2 * i), (short)MathF.Round(Math.Clamp(pixels[i], -1024, 3071)));
             stream.Write(row);
         }
     }

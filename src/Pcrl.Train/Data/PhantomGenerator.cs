@@ -32,7 +32,7 @@ public static class PhantomGenerator
         {
             var pixels = new float[size * size];
             renderer.Draw(k, pixels, organs.AsSpan(k * size * size, size * size), lesions.AsSpan(k * size * size, size * size));
-            slices[k] = new StudySlice($"phantom-{seed}#{k + 1}", size, size, pixels, pixel, pixel, renderer.Position(k), plan.Spacing);
+            slices[k] = new StudySlice($"phantom-{seed}#{k + 1}", SlicePixels.Of(pixels, size), pixel, pixel, renderer.Position(k), plan.Spacing);
             layers[k] = PhantomAnatomy.Layer(renderer.AxisHeight(k));
         }
         var masks = new PhantomMasks(organs, lesions);

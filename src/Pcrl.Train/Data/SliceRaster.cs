@@ -48,7 +48,7 @@ public sealed record SliceRaster(byte[] Lesions, byte[] Organs)
             var pixels = new float[size * size];
             for (int i = 0; i < pixels.Length; i++)
                 pixels[i] = 1 + 253 * (coordinate(i) + 0.5f) / size;
-            var ramp = study with { Unit = PixelUnit.Windowed, Slices = [first with { Pixels = pixels }] };
+            var ramp = study with { Unit = PixelUnit.Windowed, Slices = [first with { Pixels = SlicePixels.Of(pixels, size) }] };
             var only = selection with { Slices = [selection.Slices[0] with { Slice = 0 }] };
             float[] seen = SliceImages.Prepare(ramp, only, side, WindowChoice.Brain);
             return [.. seen.Select(v => v * 255 < 1 ? -1 : Math.Clamp((int)((v * 255 - 1) * size / 253), 0, size - 1))];

@@ -100,7 +100,7 @@ public class NiftiReaderTests
             bool signed = type is not (2 or 512 or 768);
             var builder = new NiftiBuilder { DataType = type, BigEndian = bigEndian, Voxel = (i, j, k) => (i + j + k) % 50 * (signed ? -1 : 1) };
             var slice = Read(builder.ToBytes()).Slices[3];
-            Assert.Equal(Enumerable.Range(0, 360).Select(i => (float)builder.Voxel(19 - i % 20, 17 - i / 20, 3)), slice.Pixels);
+            Assert.Equal(Enumerable.Range(0, 360).Select(i => (float)builder.Voxel(19 - i % 20, 17 - i / 20, 3)), slice.Pixels.ToArray());
         }
     }
 
@@ -110,10 +110,10 @@ public class NiftiReaderTests
         double[] values = [0, 100, -5000, double.NaN, double.PositiveInfinity];
         var builder = new NiftiBuilder { DataType = 64, Slope = 2, Intercept = -10, CalMin = 0, CalMax = 90, Voxel = (i, _, _) => values[(19 - i) % 5] };
         var study = Read(builder.ToBytes());
-        Assert.Equal([-10, 190, -1024, -1024, 32767], study.Slices[0].Pixels[..5]);
+        Assert.Equal([-10, 190, -1024, -1024, 32767], study.Slices[0].Pixels.ToArray()[..5]);
         Assert.Equal((45f, 90f), study.SeriesWindow);
         builder.Slope = 0;
-        Assert.Equal([0, 100, -1024, -1024, 32767], Read(builder.ToBytes()).Slices[0].Pixels[..5]);
+        Assert.Equal([0, 100, -1024, -1024, 32767], Read(builder.ToBytes()).Slices[0].Pixels.ToArray()[..5]);
     }
 
     [Fact]

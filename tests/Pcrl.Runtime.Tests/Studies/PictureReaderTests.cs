@@ -36,7 +36,7 @@ public class PictureReaderTests
         {
             var slice = study.Slices[i];
             Assert.Equal((20, 18), (slice.Width, slice.Height));
-            Assert.Equal(Enumerable.Range(0, 360).Select(p => (float)(i + 1 + p % 200)), slice.Pixels);
+            Assert.Equal(Enumerable.Range(0, 360).Select(p => (float)(i + 1 + p % 200)), slice.Pixels.ToArray());
             Assert.All([slice.Position, slice.Thickness, slice.PixelSpacingX, slice.PixelSpacingY], v => Assert.True(float.IsNaN(v)));
         }
         Assert.Equal(["fake.png", "labels.csv", "other.png"], study.SetAside.Select(s => s.Source).Order());
@@ -51,7 +51,7 @@ public class PictureReaderTests
         {
             folder.Write($"{i}.png", TestPictures.Colour(20, 18, p => new SKColor((byte)(p % 256), (byte)(p % 256), (byte)(p % 256)), SKEncodedImageFormat.Png));
         }
-        Assert.All(StudyReader.Read(folder.Path).Slices, s => Assert.Equal(Enumerable.Range(0, 360).Select(p => (float)(p % 256)), s.Pixels));
+        Assert.All(StudyReader.Read(folder.Path).Slices, s => Assert.Equal(Enumerable.Range(0, 360).Select(p => (float)(p % 256)), s.Pixels.ToArray()));
     }
 
     [Theory]

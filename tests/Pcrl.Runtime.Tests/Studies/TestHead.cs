@@ -45,8 +45,8 @@ internal static class TestHead
             pixels[i] = picture ? MathF.Round(Math.Clamp(hounsfield / 80, 0, 1) * 255) : hounsfield;
         }
         return picture
-            ? new StudySlice(name, size, size, pixels, float.NaN, float.NaN, float.NaN, float.NaN)
-            : new StudySlice(name, size, size, pixels, spacing, spacing, z, float.NaN);
+            ? new StudySlice(name, SlicePixels.Of(pixels, size), float.NaN, float.NaN, float.NaN, float.NaN)
+            : new StudySlice(name, SlicePixels.Of(pixels, size), spacing, spacing, z, float.NaN);
     }
 
     private static float Round(float x, float y, float a, float b) => x * x / (a * a) + y * y / (b * b);

@@ -20,7 +20,7 @@ internal static class TestWorld
         {
             var slice = study.Slices[z];
             Assert.Equal((Width, Height), (slice.Width, slice.Height));
-            Assert.Equal(Enumerable.Range(0, Width * Height).Select(i => (float)Value(i % Width, i / Width, z)), slice.Pixels);
+            Assert.Equal(Enumerable.Range(0, Width * Height).Select(i => (float)Value(i % Width, i / Width, z)), slice.Pixels.ToArray());
         }
     }
 }
@@ -51,7 +51,7 @@ internal static class Hostile
             try
             {
                 var study = StudyReader.Read(studyPath);
-                Assert.All(study.Slices, s => Assert.Equal(s.Width * s.Height, s.Pixels.Length));
+                Assert.All(study.Slices, s => Assert.Equal(s.Width * s.Height, s.Pixels.ToArray().Length));
             }
             catch (InputException e)
             {

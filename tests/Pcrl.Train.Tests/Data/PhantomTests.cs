@@ -20,8 +20,8 @@ public class PhantomTests
         Assert.Equal(a.Findings, b.Findings);
         Assert.Equal(a.Masks.Organs, b.Masks.Organs);
         Assert.Equal(a.Masks.Lesions, b.Masks.Lesions);
-        for (int k = 0; k < a.Study.Slices.Count; k++) Assert.Equal(a.Study.Slices[k].Pixels, b.Study.Slices[k].Pixels);
-        Assert.NotEqual(a.Study.Slices[12].Pixels, PhantomGenerator.Create(8, Small).Study.Slices[12].Pixels);
+        for (int k = 0; k < a.Study.Slices.Count; k++) Assert.Equal(a.Study.Slices[k].Pixels.ToArray(), b.Study.Slices[k].Pixels.ToArray());
+        Assert.NotEqual(a.Study.Slices[12].Pixels.ToArray(), PhantomGenerator.Create(8, Small).Study.Slices[12].Pixels.ToArray());
     }
 
     /// <summary>
@@ -35,7 +35,7 @@ public class PhantomTests
         for (ulong seed = 1; seed <= 4; seed++)
         {
             Phantom phantom = PhantomGenerator.Create(seed, new PhantomOptions { ImageSize = 49 });
-            foreach (StudySlice slice in phantom.Study.Slices) hash.AppendData(MemoryMarshal.AsBytes(slice.Pixels.AsSpan()));
+            foreach (StudySlice slice in phantom.Study.Slices) hash.AppendData(MemoryMarshal.AsBytes(slice.Pixels.ToArray().AsSpan()));
             hash.AppendData(phantom.Masks.Organs);
             hash.AppendData(phantom.Masks.Lesions);
             hash.AppendData(Encoding.UTF8.GetBytes(phantom.Findings));
@@ -47,9 +47,9 @@ public class PhantomTests
     public void ManyThreadsGiveWhatOneGives()
     {
         var options = new PhantomOptions { ImageSize = 48 };
-        float[][] alone = [.. Enumerable.Range(0, 12).Select(i => PhantomGenerator.Create((ulong)i, options).Study.Slices[14].Pixels)];
+        float[][] alone = [.. Enumerable.Range(0, 12).Select(i => PhantomGenerator.Create((ulong)i, options).Study.Slices[14].Pixels.ToArray())];
         var together = new float[12][];
-        Parallel.For(0, 12, new ParallelOptions { MaxDegreeOfParallelism = 4 }, i => together[i] = PhantomGenerator.Create((ulong)i, options).Study.Slices[14].Pixels);
+        Parallel.For(0, 12, new ParallelOptions { MaxDegreeOfParallelism = 4 }, i => together[i] = PhantomGenerator.Create((ulong)i, options).Study.Slices[14].Pixels.ToArray());
         for (int i = 0; i < 12; i++) Assert.Equal(alone[i], together[i]);
     }
 
@@ -70,7 +70,7 @@ public class PhantomTests
             Assert.Equal(Enumerable.Range(0, 8), layers.Distinct());
             Assert.Equal(-1, phantom.Truth.LayerOfSlice[0]);
             foreach (StudySlice slice in study.Slices)
-                Assert.All(slice.Pixels, p => Assert.InRange(p, -1024, 3071));
+                Assert.All(slice.Pixels.ToArray(), p => Assert.InRange(p, -1024, 3071));
         }
     }
 
@@ -99,6 +99,7 @@ public class PhantomTests
         {
             Phantom phantom = PhantomGenerator.Create(seed, Small);
             int size = Small.ImageSize;
+            float[] pixels = AllPixels(phantom);
             for (int l = 0; l < phantom.Truth.Lesions.Count; l++)
             {
                 PhantomLesion lesion = phantom.Truth.Lesions[l];
@@ -109,7 +110,7 @@ public class PhantomTests
                     Assert.NotEqual((byte)PhantomOrgan.Outside, phantom.Masks.Organs[i]);
                     Assert.NotEqual((byte)PhantomOrgan.SoftTissue, phantom.Masks.Organs[i]);
                     column += i % size - (size - 1) / 2.0;
-                    density += phantom.Study.Slices[i / (size * size)].Pixels[i % (size * size)];
+                    density += pixels[i];
                     count++;
                 }
                 Assert.True(count > 0, "a stated lesion is visible");
@@ -214,7 +215,7 @@ public class PhantomTests
                 StudySlice was = phantom.Study.Slices[k], now = read.Slices[k];
                 Assert.Equal(was.PixelSpacingX, now.PixelSpacingX, 3);
                 Assert.Equal(was.Position, now.Position, 2);
-                for (int i = 0; i < was.Pixels.Length; i++) Assert.True(Math.Abs(was.Pixels[i] - now.Pixels[i]) <= 0.51f);
+                Assert.All(was.Pixels.ToArray().Zip(now.Pixels.ToArray()), p => Assert.True(Math.Abs(p.First - p.Second) <= 0.51f));
             }
         }
         finally
@@ -268,7 +269,7 @@ public class PhantomTests
             Assert.Equal((0f, 0f, 1f), (Float(256), Float(260), Float(264)));
             Assert.Equal((Float(268), Float(272), Float(276)), (Float(292), Float(308), Float(324)));
             int at = 10 * 1600 + 20 * 40 + 25;
-            Assert.Equal(MathF.Round(phantom.Study.Slices[10].Pixels[20 * 40 + 25]), BinaryPrimitives.ReadInt16LittleEndian(bytes.AsSpan(352 + 2 * at)));
+            Assert.Equal(MathF.Round(phantom.Study.Slices[10].Pixels.ToArray()[20 * 40 + 25]), BinaryPrimitives.ReadInt16LittleEndian(bytes.AsSpan(352 + 2 * at)));
         }
         finally
         {
@@ -282,12 +283,14 @@ public class PhantomTests
         return Enumerable.Range(0, phantom.Masks.Organs.Length).Where(i => phantom.Masks.Organs[i] == (byte)organ).Average(i => i % size);
     }
 
+    private static float[] AllPixels(Phantom phantom) => [.. phantom.Study.Slices.SelectMany(s => s.Pixels.ToArray())];
+
     private static double Median(Phantom phantom, PhantomOrgan organ)
     {
-        int area = phantom.Study.Slices[0].Pixels.Length;
+        float[] pixels = AllPixels(phantom);
         var values = new List<float>();
         for (int i = 0; i < phantom.Masks.Organs.Length; i++)
-            if (phantom.Masks.Organs[i] == (byte)organ && phantom.Masks.Lesions[i] == 0) values.Add(phantom.Study.Slices[i / area].Pixels[i % area]);
+            if (phantom.Masks.Organs[i] == (byte)organ && phantom.Masks.Lesions[i] == 0) values.Add(pixels[i]);
         values.Sort();
         return values[values.Count / 2];
     }

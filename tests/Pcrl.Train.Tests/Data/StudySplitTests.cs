@@ -48,9 +48,10 @@ public sealed class StudySplitTests : IDisposable
         return [.. phantom.Study.Slices.Skip(1).Take(24).Select(slice =>
         {
             using var bitmap = new SKBitmap(64, 64, SKColorType.Gray8, SKAlphaType.Opaque);
-            for (int p = 0; p < slice.Pixels.Length; p++)
+            float[] pixels = slice.Pixels.ToArray();
+            for (int p = 0; p < pixels.Length; p++)
             {
-                byte grey = (byte)Math.Clamp(slice.Pixels[p] * 255 / 80, 0, 255);
+                byte grey = (byte)Math.Clamp(pixels[p] * 255 / 80, 0, 255);
                 bitmap.SetPixel(p % 64, p / 64, new SKColor(grey, grey, grey));
             }
             return bitmap.Encode(SKEncodedImageFormat.Png, 100).ToArray();

@@ -1,0 +1,101 @@
+using System.Numerics;
+using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
+
+namespace Pcrl.Runtime.Studies;
+
+/// <summary>
+/// The pixels of a slice as displayed, [Height, Width]. Those of a file stay as they are stored and are converted where they are looked at: most of a study's
+/// never are.
+/// </summary>
+public abstract class SlicePixels
+{
+    private protected SlicePixels(int width, int height) => (Width, Height) = (width, height);
+
+    /// <summary>Pixels per row.</summary>
+    public int Width { get; }
+
+    /// <summary>Rows.</summary>
+    public int Height { get; }
+
+    /// <summary>Takes numbers as they are.</summary>
+    /// <param name="pixels">[height, width], row-major.</param>
+    /// <param name="width">Pixels per row.</param>
+    public static SlicePixels Of(float[] pixels, int width) => new Numbers(pixels, width);
+
+    /// <summary>Takes levels of grey as they are.</summary>
+    /// <param name="levels">[height, width], row-major.</param>
+    /// <param name="width">Pixels per row.</param>
+    public static SlicePixels Of(byte[] levels, int width) => new Levels(levels, width);
+
+    /// <summary>Takes stored values that a table gives a meaning.</summary>
+    /// <param name="stored">The array they lie in, little-endian where they have two bytes.</param>
+    /// <param name="walk">Where.</param>
+    /// <param name="table">What each stored value means: 256 entries for bytes, else 65536.</param>
+    internal static SlicePixels Of(byte[] stored, PixelWalk walk, float[] table) => new Stored(stored, walk, table);
+
+    /// <summary>Pixels of one row: <c>into[i]</c> becomes the one in column <c>x + i · step</c>.</summary>
+    /// <param name="y">The row.</param>
+    /// <param name="x">The first column.</param>
+    /// <param name="step">From one column to the next.</param>
+    /// <param name="into">As long as pixels are wanted.</param>
+    public abstract void Read(int y, int x, int step, Span<float> into);
+
+    /// <summary>All of them, [Height, Width].</summary>
+    public float[] ToArray()
+    {
+        var all = new float[Width * Height];
+        for (int y = 0; y < Height; y++)
+            Read(y, 0, 1, all.AsSpan(y * Width, Width));
+        return all;
+    }
+
+    private sealed class Numbers(float[] pixels, int width) : SlicePixels(width, pixels.Length / width)
+    {
+        public override void Read(int y, int x, int step, Span<float> into)
+        {
+            var from = pixels.AsSpan(y * Width + x, Width - x);
+            if (step == 1)
+                from[..into.Length].CopyTo(into);
+            else
+            {
+                for (int i = 0; i < into.Length; i++)
+                    into[i] = from[i * step];
+            }
+        }
+    }
+
+    private sealed class Levels(byte[] levels, int width) : SlicePixels(width, levels.Length / width)
+    {
+        public override void Read(int y, int x, int step, Span<float> into)
+        {
+            var from = levels.AsSpan(y * Width + x, Width - x);
+            if (step == 1)
+                TensorPrimitives.ConvertTruncating<byte, float>(from[..into.Length], into);
+            else
+            {
+                for (int i = 0; i < into.Length; i++)
+                    into[i] = from[i * step];
+            }
+        }
+    }
+
+    private sealed class Stored(byte[] stored, PixelWalk walk, float[] table) : SlicePixels(walk.Width, walk.Height)
+    {
+        public override void Read(int y, int x, int step, Span<float> into)
+        {
+            if (table.Length == 256)
+                Look(stored, y, x, step, into);
+            else
+                Look(MemoryMarshal.Cast<byte, ushort>(stored), y, x, step, into);
+        }
+
+        private void Look<T>(ReadOnlySpan<T> values, int y, int x, int step, Span<float> into) where T : unmanaged, IBinaryInteger<T>
+        {
+            float[] meaning = table;
+            int at = walk.Start + y * walk.StepY + x * walk.StepX, stride = step * walk.StepX;
+            for (int i = 0; i < into.Length; i++, at += stride)
+                into[i] = meaning[int.CreateTruncating(values[at])];
+        }
+    }
+}
