@@ -111,6 +111,7 @@ internal static class ReportCommand
         else
             Console.WriteLine(streams ? "" : text);
     }
+
     private static async Task<int> WriteManyAsync(
         IReadOnlyList<string> studies, WindowChoice window, string bundle, ReporterOptions options, Func<SamplingDefaults, SamplingOptions> sampling,
         bool json, string? output, CancellationToken cancellation)
@@ -124,7 +125,9 @@ internal static class ReportCommand
             if (outcome.Report is not { } report)
             {
                 failed++;
-                await Console.Error.WriteLineAsync($"{outcome.Study}: {outcome.Problem}".ReplaceLineEndings(" "));
+                // Mostly the problem begins with the study's name, or that of a file in it.
+                string problem = outcome.Problem!.StartsWith(outcome.Study, StringComparison.Ordinal) ? outcome.Problem : $"{outcome.Study}: {outcome.Problem}";
+                await Console.Error.WriteLineAsync(problem.ReplaceLineEndings(" "));
                 continue;
             }
             string text = json ? report.ToJson() : $"{outcome.Study}\n{Report.DraftNotice}\n{report.Text}\n";

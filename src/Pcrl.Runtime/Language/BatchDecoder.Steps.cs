@@ -41,6 +41,7 @@ public sealed partial class BatchDecoder
 
     private void FailAll(Exception error)
     {
+        _ended = error;
         _arrivals.CompleteAdding();
         foreach (var sequence in (IEnumerable<Sequence>)[.. _running, .. _suspects, .. _arrivals.GetConsumingEnumerable()])
             sequence.Fail(error);

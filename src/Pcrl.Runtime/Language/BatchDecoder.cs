@@ -56,6 +56,7 @@ public sealed partial class BatchDecoder : IDisposable
     private readonly CancellationTokenSource _closing = new();
     private readonly Lock _flight = new();
     private readonly Thread _thread;
+    private Exception? _ended; // why the thread takes no more texts
 
     /// <summary>Makes a decoder for one prompt.</summary>
     /// <param name="model">The model; must live longer.</param>
@@ -115,9 +116,9 @@ public sealed partial class BatchDecoder : IDisposable
             {
                 _arrivals.Add(sequence, cancellation);
             }
-            catch (InvalidOperationException) // closed: the decoder's thread has ended
+            catch (InvalidOperationException) when (_ended is { } cause)
             {
-                throw new ObjectDisposedException(nameof(BatchDecoder));
+                throw cause;
             }
             await foreach (var piece in sequence.Pieces.ReadAllAsync(cancellation).ConfigureAwait(false))
                 yield return piece;
