@@ -33,10 +33,16 @@ public sealed record PretrainedConfig
     /// <summary>The LLM under Hugging Face's names, in a folder that also holds its <c>tokenizer.json</c>; null: it is trained on the phantoms' texts.</summary>
     public string? Language { get; init; }
 
+    /// <summary>The BERT that reads the clues of ablation (e), of the dimensions of <c>bert</c>, in a folder that also holds its <c>vocab.txt</c>; null: a random one with the LLM's tokens.</summary>
+    public string? Bert { get; init; }
+
+    /// <summary>The word pieces of <see cref="Bert"/>.</summary>
+    internal string? BertVocabulary => Bert is null ? null : System.IO.Path.Combine(Bert, "vocab.txt");
+
     /// <summary>Tells these weights from others: name, size and time of every file; null where none are brought along.</summary>
     internal string? Stamp()
     {
-        var files = new[] { Trunk, Language }.OfType<string>().SelectMany(path => Directory.Exists(path) ? new DirectoryInfo(path).GetFiles() : [new FileInfo(path)])
+        var files = new[] { Trunk, Language, Bert }.OfType<string>().SelectMany(path => Directory.Exists(path) ? new DirectoryInfo(path).GetFiles() : [new FileInfo(path)])
             .OrderBy(file => file.FullName, StringComparer.Ordinal).Select(file => $"{file.FullName} {file.Length} {file.LastWriteTimeUtc.Ticks}").ToList();
         return files.Count == 0 ? null : string.Join('\n', files);
     }

@@ -28,7 +28,10 @@ public sealed class Ablation
     public Ablation(IReadOnlyList<RunConfig> rows, IEnumerable<int> seeds, string folder)
     {
         (_rows, _seeds, _folder) = (rows, [.. seeds], folder);
-        string Shared(RunConfig row) => (row with { Name = "", Description = "", Loss = rows[0].Loss, Bert = rows[0].Bert }).ToJson();
+        string Shared(RunConfig row) => (row with
+        {
+            Name = "", Description = "", Loss = rows[0].Loss, Bert = rows[0].Bert, Pretrained = row.Pretrained with { Bert = rows[0].Pretrained.Bert },
+        }).ToJson();
         if (rows.FirstOrDefault(row => Shared(row) != Shared(rows[0])) is { } other)
             throw new InputException(other.Name, $"differs from {rows[0].Name} in more than its losses, so the rows cannot be compared");
         if (rows.FirstOrDefault(row => row.Data.Source != "phantoms") is { } real)
@@ -45,6 +48,8 @@ public sealed class Ablation
     public AblationTable Run(Action<AblationTable> told, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         var config = _rows[0];
+        foreach (var row in _rows)
+            row.CheckFit(several: true);
         var folder = new RunFolder(Path.Combine(_folder, "base"));
         folder.Create();
         using var workers = new Workers(config.Threads);

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Data;
 using Pcrl.Train.Models;
+using Pcrl.Train.Models.Clip;
 using Pcrl.Train.Quantisation;
 using Pcrl.Train.Text;
 using Pcrl.Train.Torch;
@@ -101,10 +102,19 @@ internal sealed record BaseModel(TrainedRun Run, TrunkHeads Heads, IReadOnlyList
     /// <summary>
     /// A model to fit: frozen parts from here, all that is fitted fresh from the fit's own seed. A quantised LLM is there once only, so then it is this model.
     /// </summary>
+    /// <exception cref="Runtime.InputException">The BERT that is brought along does not fit.</exception>
     public TrainedRun Start(RunConfig config, Workers workers)
     {
-        if (config.LanguageBase != BaseWeights.Float32)
-            return Run with { Config = config };
+        var run = Run with { Config = config };
+        if (config.LanguageBase == BaseWeights.Float32)
+            run = run with { Model = Fresh(config, workers) };
+        if (run.Model.TextModel is { } bert)
+            Bring(bert, config);
+        return run;
+    }
+
+    private PcrlModel Fresh(RunConfig config, Workers workers)
+    {
         workers.Seed(config.JointFit.Seed);
         var model = new PcrlModel(config.Shape(Run.Tokenizer.Data));
         var fitted = RunFolder.Fitted(model).Select(w => w.Name).ToHashSet();
@@ -115,7 +125,23 @@ internal sealed record BaseModel(TrainedRun Run, TrunkHeads Heads, IReadOnlyList
             if (!fitted.Contains(name) && values.TryGetValue(name, out var frozen))
                 value.copy_(frozen);
         }
-        return Run with { Config = config, Model = model };
+        return model;
+    }
+
+    /// <summary>Gives the frozen text encoder of ablation (e) the weights that were brought along, if any.</summary>
+    private void Bring(Bert bert, RunConfig config)
+    {
+        if (config.Pretrained is not { Bert: { } folder, BertVocabulary: { } vocabulary })
+        {
+            if (Run.Tokenizer.Data.Count > config.Bert.VocabSize)
+                throw new Runtime.InputException(config.Name, $"bert.vocab_size is {config.Bert.VocabSize}, fewer than the tokenizer's {Run.Tokenizer.Data.Count}");
+            return;
+        }
+        MedClipScorer.ReadVocabulary(vocabulary);
+        if (File.ReadLines(vocabulary).Count() is var pieces && pieces > config.Bert.VocabSize)
+            throw new Runtime.InputException(vocabulary, $"has {pieces} pieces, bert.vocab_size is {config.Bert.VocabSize}");
+        using var file = Checkpoint.Open(folder);
+        bert.Load(file);
     }
 
     /// <summary>What the tokenizer shall be good at: findings, key phrases, and the prompt, which stands in every input.</summary>

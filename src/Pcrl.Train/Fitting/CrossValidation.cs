@@ -24,9 +24,12 @@ public static class CrossValidation
     public static IReadOnlyList<HaemorrhageCase> Run(
         RunConfig config, RunFolder folder, string ctIch, int folds, IProgress<string> lines, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
+        config.CheckFit(several: true);
+        var scans = RealStudies.Load(ctIch, config.Visual.ImageSize, cancellation);
+        if (folds > scans.Count)
+            throw new Runtime.InputException(ctIch, $"has {scans.Count} scans, too few for {folds} parts");
         folder.Create();
         using var workers = new Workers(config.Threads);
-        var scans = RealStudies.Load(ctIch, config.Visual.ImageSize, cancellation);
         using var start = BaseModel.Make(config, new StageStore(folder, () => workers.Seed(config.Seed)), scans: true, workers, progress, cancellation);
         int[] foldOf = Folds([.. scans.Select(s => s.Bleeding)], folds, config.Data.SplitSeed);
         var cases = new List<HaemorrhageCase>();

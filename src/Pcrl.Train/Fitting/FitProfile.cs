@@ -22,8 +22,10 @@ public sealed record FitProfile(double Fit, double Bare, IReadOnlyList<(int Step
     /// <param name="steps">Steps of the fit, of which the bare modules take as many.</param>
     /// <param name="progress">Told about every step.</param>
     /// <param name="cancellation">Stops between two steps.</param>
+    /// <exception cref="Runtime.InputException">The LLM is quantised, so there cannot be two of it.</exception>
     public static FitProfile Measure(RunConfig config, int steps, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
+        config.CheckFit(several: true);
         config = config with { Threads = 1, JointFit = config.JointFit with { Steps = steps, Accumulate = 1, Patience = 0, Studies = 0 } };
         using var workers = new Workers(1);
         workers.Seed(config.Seed);
@@ -36,7 +38,7 @@ public sealed record FitProfile(double Fit, double Bare, IReadOnlyList<(int Step
         using var bare = run.Model.Replicate();
         var parameters = bare.Train(config.Loss).Select(p => p.Value).ToArray();
         using var optimizer = optim.AdamW(parameters, config.JointFit.LearningRate);
-        var targets = new JointTargets(tokenizer, config.Loss, config.Visual.Grid, config.JointFit);
+        var targets = new JointTargets(tokenizer, config);
         var batches = studies.Select(s => targets.Of(s)[0]).Chunk(config.JointFit.Batch).ToArray();
         var objective = new JointObjective(run.Prompt, config.Loss);
         void Bare(int step)

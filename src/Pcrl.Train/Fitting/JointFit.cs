@@ -49,7 +49,7 @@ internal sealed class JointFit : IDisposable
         var loss = run.Config.Loss;
         _objective = new JointObjective(run.Prompt, loss);
         _count = _fit.Studies == 0 ? training.Studies.Count : Math.Min(_fit.Studies, training.Studies.Count);
-        var targets = new JointTargets(run.Tokenizer, loss, run.Config.Visual.Grid, _fit);
+        var targets = new JointTargets(run.Tokenizer, run.Config);
         _targets = [.. training.Studies.Take(_count).AsParallel().AsOrdered().WithDegreeOfParallelism(workers.Count).Select(targets.Of)];
         _validationTargets = validation is null ? [] : [.. validation.Studies.Select(targets.Of)];
         _share = FitLoop.Share(_fit, workers);

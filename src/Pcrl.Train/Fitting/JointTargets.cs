@@ -1,23 +1,28 @@
 using Pcrl.Train.Clues;
 using Pcrl.Train.Data;
-using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
+using Pcrl.Train.Models.Clip;
 using Pcrl.Train.Text;
 
 namespace Pcrl.Train.Fitting;
 
-/// <summary>Makes of a study's texts and clues what the losses work on.</summary>
+/// <summary>Makes of a study's texts and clues what the losses of a run work on.</summary>
 /// <param name="tokenizer">Of the LLM.</param>
-/// <param name="loss">Which losses there are; clues that none wants are not made.</param>
-/// <param name="grid">Cells in a row of the model's masks.</param>
-/// <param name="fit">How masks come to the grid, and which.</param>
-internal sealed class JointTargets(Tokenizer tokenizer, LossConfig loss, int grid, JointFitConfig fit)
+/// <param name="config">Losses (clues that none wants are not made), the grid of the masks, how they come to it, and which.</param>
+internal sealed class JointTargets(Tokenizer tokenizer, RunConfig config)
 {
-    private readonly ClueTexts _texts = new(loss, tokenizer);
+    private readonly ClueTexts _texts = new(config.Loss, tokenizer, config.Pretrained.BertVocabulary is { } file ? WordPieces(file) : null);
+
+    private static Func<string, IEnumerable<int>> WordPieces(string file)
+    {
+        var pieces = MedClipScorer.ReadVocabulary(file);
+        return text => pieces.EncodeToIds(text);
+    }
 
     /// <summary>One target for every wording of the study's findings.</summary>
     public JointTarget[] Of(TrainingStudy study)
     {
+        var (loss, fit) = (config.Loss, config.JointFit);
         bool wanted = loss.Segmentation > 0 || loss.Entity > 0;
         var phantom = wanted && study.Clues is null && study.Raster is { } raster ? new PhantomClues(raster) : null;
         return [.. study.Findings.Select(text =>
@@ -26,7 +31,7 @@ internal sealed class JointTargets(Tokenizer tokenizer, LossConfig loss, int gri
             return new JointTarget(
                 LanguageStage.EncodeFindings(tokenizer, text),
                 loss.Theme > 0 ? _texts.Encode(FindingsText.Clean(text, ClueVocabulary.Default)) : [],
-                [.. clues.Select(c => new SliceTarget(c.Slice, _texts.Encode(c.Text), c.Mask.Area == 0 ? null : MaskGrid.Resize(c.Mask, grid, fit.Masks)))]);
+                [.. clues.Select(c => new SliceTarget(c.Slice, _texts.Encode(c.Text), c.Mask.Area == 0 ? null : MaskGrid.Resize(c.Mask, config.Visual.Grid, fit.Masks)))]);
         })];
     }
 }

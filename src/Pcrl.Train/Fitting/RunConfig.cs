@@ -205,14 +205,17 @@ public sealed record RunConfig
         Loss.TextEncoder == "bert" ? Bert : null, LanguageBase);
 
     /// <summary>Refuses what can be described and counted, but not fitted: an LLM that is neither brought along nor can be taught here.</summary>
+    /// <param name="several">Whether several fits start from one LLM in one process.</param>
     /// <exception cref="InputException">Says what is missing.</exception>
-    internal void CheckFit()
+    internal void CheckFit(bool several = false)
     {
+        if (several && LanguageBase != BaseWeights.Float32)
+            throw new InputException(Name, "language_base is not float32: a quantised LLM is in memory once, and one fit is all that a process can make over it");
         if (LanguageBase != BaseWeights.Float32 && Pretrained.Language is null)
             throw new InputException(Name, "language_base is not float32, so the LLM cannot be taught here: pretrained.language must name its weights");
         if (LanguageBase != BaseWeights.Float32 && Threads > 1)
             throw new InputException(Name, "each thread has a copy of the model, which a quantised LLM is too large for: threads must be 1");
-        foreach (string path in new[] { Pretrained.Trunk, Pretrained.Language, Data.Path, Data.Clues }.OfType<string>())
+        foreach (string path in new[] { Pretrained.Trunk, Pretrained.Language, Pretrained.Bert, Data.Path, Data.Clues }.OfType<string>())
         {
             if (!File.Exists(path) && !Directory.Exists(path))
                 throw new InputException(path, "no such file or folder");
@@ -240,6 +243,8 @@ public sealed record RunConfig
             : Loss is { TextEncoder: "bert", Entity: 0, Theme: 0 } ? "loss.text_encoder is bert, but neither entity nor theme is aligned"
             : Loss.TextEncoder == "bert" && Bert.Problem() is { } bert ? $"bert: {bert}"
             : Loss.TextEncoder == "bert" && Loss.TextTokens > Bert.MaxPositionEmbeddings ? $"loss.text_tokens is {Loss.TextTokens}, bert has positions for {Bert.MaxPositionEmbeddings}"
+            : Loss.TextEncoder == "bert" && Pretrained is { Language: null, Bert: null } && Tokenizer.Tokens + Tokenizer.SpecialTokens.Count > Bert.VocabSize
+                ? $"bert.vocab_size is {Bert.VocabSize}, fewer than the tokenizer's {Tokenizer.Tokens + Tokenizer.SpecialTokens.Count}"
             : Data is { Source: "phantoms", Clues: not null } && Phantoms.Wordings == 0 ? "data.clues are made of free wordings, but phantoms.wordings is 0"
             : JointFit.Patience > 0 && Data.Source == "phantoms" && Phantoms.Validation == 0 ? "joint_fit.patience needs phantoms.validation"
             : ContextLength <= Visual.TokenCount(SliceCount) ? $"context_length is {ContextLength}, no more than there are visual tokens"

@@ -8,6 +8,7 @@ using Pcrl.Train.Evaluation;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
+using Pcrl.Train.Models.Clip;
 using Pcrl.Train.Quantisation;
 using Pcrl.Train.Text;
 using Pcrl.Train.Torch;
@@ -127,6 +128,53 @@ public sealed class MiniTrainingTests : IDisposable
 
         File.Delete(Path.Combine(llm, "model.safetensors"));
         Assert.Contains("holds no weights", Assert.Throws<InputException>(() => folder.Load().Dispose()).Message);
+    }
+
+    [Fact]
+    public void A_BERT_that_was_brought_along_reads_the_clues_in_its_own_word_pieces()
+    {
+        var bert = new BertConfig { VocabSize = 8, HiddenSize = 8, NumHiddenLayers = 1, NumAttentionHeads = 2, IntermediateSize = 8, MaxPositionEmbeddings = 256 };
+        string brought = Directory.CreateDirectory(Path.Combine(_folder, "bert")).FullName, vocabulary = Path.Combine(brought, "vocab.txt");
+        File.WriteAllLines(vocabulary, ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "脑", "左", "影"]);
+        float[] weights;
+        using (var model = new Bert(bert))
+        {
+            weights = [.. Weights.Of(model).SelectMany(w => Weights.Floats(w.Value))];
+            Weights.Save(Path.Combine(brought, "model.safetensors"), Weights.Of(model).Select(w => ("bert." + w.Name, w.Value)));
+        }
+        var config = Tiny with { Bert = bert, Loss = new LossConfig { TextEncoder = "bert" }, Pretrained = new PretrainedConfig { Bert = brought } };
+        Run(config, new Recorder());
+        using (var run = new RunFolder(_folder).Load())
+        {
+            Assert.Equal(weights, Weights.Of(run.Model.TextModel!).SelectMany(w => Weights.Floats(w.Value)));
+            var study = TrainingStudy.Maker(config, 0.3f)(1) with { Findings = ["左脑。"] };
+            Assert.Equal([2, 6, 5, 1, 3], new JointTargets(run.Tokenizer, config).Of(study)[0].Theme); // [CLS] 左 脑 and what is not known [SEP]
+        }
+        File.AppendAllText(vocabulary, "右\n");
+        Assert.Contains("vocab.txt: has 9 pieces", Assert.Throws<InputException>(() => Run(config, new Recorder())).Message);
+        Assert.Contains("vocab_size is 8, fewer", Assert.Throws<InputException>(() => Run(config with { Pretrained = new PretrainedConfig() }, new Recorder())).Message);
+    }
+
+    [Fact]
+    public void The_profile_of_a_fit_finds_no_tensor_that_a_step_leaves_behind()
+    {
+        var profile = FitProfile.Measure(Tiny, 40, new Recorder(), default);
+        Assert.Equal(10, profile.Memory.Count);
+        Assert.Single(profile.Memory.Skip(1).Select(m => m.Tensors).Distinct());
+        Assert.True(profile.Fit > 0 && profile.Bare > 0);
+    }
+
+    [Fact]
+    public void Only_one_fit_is_made_over_a_quantised_LLM()
+    {
+        Run(Tiny, new Recorder());
+        string llm = Path.Combine(_folder, "stages");
+        var config = Tiny with { Threads = 1, LanguageBase = BaseWeights.Nf4, Pretrained = new PretrainedConfig { Language = llm } };
+        foreach (Action several in (Action[])[
+            () => new Ablation([config], [1, 2], _folder).Run(_ => { }, new Recorder(), default),
+            () => CrossValidation.Run(config, new RunFolder(_folder), _folder, 2, new Progress<string>(), new Recorder(), default),
+            () => FitProfile.Measure(config, 40, new Recorder(), default)])
+            Assert.Contains("one fit is all", Assert.Throws<InputException>(several).Message);
     }
 
     [Fact]

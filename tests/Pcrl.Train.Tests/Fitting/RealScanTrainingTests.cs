@@ -64,6 +64,8 @@ public sealed class RealScanTrainingTests : IDisposable
         var folds = new List<string>();
         var cases = CrossValidation.Run(Tiny, new RunFolder(_run), _scans, 2, new Lines(folds.Add), new Stages(), default);
         Assert.Equal(2, folds.Count);
+        Assert.Contains("4 scans, too few for 5 parts", Assert.Throws<Pcrl.Runtime.InputException>(() =>
+            CrossValidation.Run(Tiny, new RunFolder(_run), _scans, 5, new Lines(_ => { }), new Stages(), default)).Message);
         Assert.Equal(["1", "2", "3", "4"], cases.Select(c => c.Patient).Order());
         Assert.All(cases, c => Assert.Equal(c.Patient is "1" or "3", c.Bleeding));
         Assert.All(cases.GroupBy(c => c.Fold), fold => Assert.Single(fold, c => c.Bleeding));

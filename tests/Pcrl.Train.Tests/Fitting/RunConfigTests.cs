@@ -102,6 +102,7 @@ public class RunConfigTests
     [Theory]
     [InlineData("--bert.hidden_size=7", "bert: 12 attention heads")]
     [InlineData("--bert.num_hidden_layers=-1", "bert: num_hidden_layers is -1")]
+    [InlineData("--bert.vocab_size=1000", "bert.vocab_size is 1000, fewer than the tokenizer's 1205")]
     [InlineData("--loss.text_tokens=513", "bert has positions for 512")]
     public void An_impossible_BERT_is_refused_where_it_reads(string wrong, string named)
     {

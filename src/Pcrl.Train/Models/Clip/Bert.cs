@@ -1,3 +1,5 @@
+using Pcrl.Runtime;
+using Pcrl.Train.Checkpoints;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -31,6 +33,16 @@ public sealed class Bert : Module
         foreach (var layer in encoder.Layers)
             states.Add(layer.Forward(states[^1], bias));
         return [.. states.Select(s => s.MoveToOuterDisposeScope())];
+    }
+
+    /// <summary>Fills the encoder from a checkpoint under Hugging Face's names: of the encoder alone, of a model with heads around it, or of MedCLIP.</summary>
+    /// <exception cref="InputException">It holds no BERT, or one of other dimensions.</exception>
+    public void Load(ITensorSource file)
+    {
+        const string first = "embeddings.word_embeddings.weight";
+        string prefix = new[] { "", "bert.", "text_model.model." }.FirstOrDefault(p => file.Names.Contains(p + first))
+            ?? throw new InputException(file.Path, $"holds no BERT ({first})");
+        Weights.Load(file, Weights.Of(this), name => prefix + name);
     }
 
     private sealed class BertEmbeddings : Module<Tensor, Tensor>
