@@ -21,7 +21,11 @@ internal static class ToolMain
                 // .NET's name of the type that was expected helps nobody.
                 return Fail(1, error.Message.Split(" as expected type ")[0] + $"; {root.Name} --help tells what is understood");
             }
-            return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+            return await parsed.InvokeAsync(new InvocationConfiguration
+            {
+                EnableDefaultExceptionHandler = false,
+                ProcessTerminationTimeout = TimeSpan.FromSeconds(10), // without one, Ctrl-C ends the process at once and cancels nothing
+            });
         }
         catch (InputException e)
         {

@@ -124,20 +124,52 @@ public sealed partial class BadInputTests : IDisposable
         PcrlProcess.Run("inspect", Repository.Sample("ct-ich-122"), "-o", path).AssertFailure("report.txt");
     }
 
-    [Fact]
-    public void Interrupted_in_the_middle()
+    /// <summary>A run of many studies loses no finished report, however it ends, and the same command goes on.</summary>
+    [Theory]
+    [InlineData(2)] // SIGINT, as Ctrl-C sends it
+    [InlineData(9)]
+    public void Interrupted_in_the_middle(int signal)
     {
         string studies = Directory.CreateDirectory(Path.Combine(_folder, "studies")).FullName;
         for (int i = 0; i < 60; i++) // seconds of work
             Directory.CreateSymbolicLink(Path.Combine(studies, $"{i}"), Repository.Sample("ct-ich-050"));
+        string whole = Path.Combine(_folder, "whole.txt"), report = Path.Combine(_folder, "report.txt"), kept = report + ".partial";
+        Assert.Equal(0, PcrlProcess.Run("report", studies, "-o", whole).ExitCode);
+
         // What runs in the background has Ctrl-C ignored, and so have its children, if nobody says otherwise.
         using var process = Process.Start(new ProcessStartInfo(
-            "env", ["--default-signal=INT", "dotnet", PcrlProcess.PathOf("pcrl"), "report", studies, "-o", Path.Combine(_folder, "report.txt")])
+            "env", ["--default-signal=INT", "dotnet", PcrlProcess.PathOf("pcrl"), "report", studies, "-o", report])
         { RedirectStandardOutput = true, RedirectStandardError = true })!;
         Assert.Contains("llama.cpp on", process.StandardError.ReadLine()); // it has begun
-        Kill(process.Id, 2); // SIGINT, as Ctrl-C sends it
-        Assert.Equal(130, PcrlProcess.Finish(process).ExitCode);
-        Assert.Empty(Directory.GetFiles(_folder));
+        while (!process.HasExited && new FileInfo(kept) is not { Exists: true, Length: > 5000 })
+            Thread.Sleep(1);
+        Kill(process.Id, signal);
+        var killed = PcrlProcess.Finish(process);
+        Assert.Equal(128 + signal, killed.ExitCode);
+        Assert.False(File.Exists(report));
+        int lines = File.ReadLines(kept).Count();
+        Assert.InRange(lines, 3, 60);
+        if (signal == 2)
+            Assert.Contains($"keeps {lines - 1} of 60", killed.Error);
+
+        PcrlProcess.Run("report", studies, "-o", report, "--seed", "7").AssertOneLineError("report.txt.partial", "other options");
+        var last = PcrlProcess.Run("report", studies, "-o", report);
+        Assert.Equal(0, last.ExitCode);
+        Assert.Matches(@"goes on behind \d+ finished reports", last.Error);
+        Assert.Equal(File.ReadAllText(whole), File.ReadAllText(report));
+        Assert.Equal([report, whole], Directory.GetFiles(_folder).Order());
+    }
+
+    [Fact]
+    public void A_file_where_finished_reports_would_be_kept()
+    {
+        string studies = Directory.CreateDirectory(Path.Combine(_folder, "studies")).FullName, report = Path.Combine(_folder, "report.txt");
+        foreach (string name in (string[])["a", "b"])
+            Directory.CreateSymbolicLink(Path.Combine(studies, name), Repository.Sample("ct-ich-050"));
+        File.WriteAllText(report + ".partial", "mine\n");
+        PcrlProcess.Run("report", studies, "-o", report).AssertOneLineError("report.txt.partial", "in the way");
+        Assert.Equal("mine\n", File.ReadAllText(report + ".partial"));
+        Assert.False(File.Exists(report));
     }
 
     [LibraryImport("libc", EntryPoint = "kill")]

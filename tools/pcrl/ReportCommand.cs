@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Diagnostics;
+using System.Security.Cryptography;
 using Pcrl.Kernels;
 using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
@@ -26,7 +27,10 @@ internal static class ReportCommand
             DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "models", "mini"),
         };
         var json = new Option<bool>("--json") { Description = "Print one JSON object instead of text." };
-        var output = new Option<string?>("--output", "-o") { Description = "Write to this file instead of the terminal." };
+        var output = new Option<string?>("--output", "-o")
+        {
+            Description = "Write to this file instead of the terminal. Finished reports of a folder wait in FILE.partial, with which the same command goes on after an interruption.",
+        };
         var seed = new Option<ulong>("--seed") { Description = "Seed of the draw: the same seed gives the same text." };
         var temperature = new Option<float?>("--temperature") { Description = "Divisor of the logits, 0 for greedy; default: the bundle's." };
         var topP = new Option<float?>("--top-p") { Description = "Mass of the nucleus, 0 (the likeliest token alone) to 1; default: the bundle's." };
@@ -117,33 +121,52 @@ internal static class ReportCommand
         bool json, string? output, CancellationToken cancellation)
     {
         using var reporter = Reporter.Open(bundle, options, cancellation);
+        var drawn = sampling(reporter.Manifest.Sampling);
+        string model = Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(Path.Combine(bundle, Bundle.ManifestFile)))); // it holds the hashes of all other files
+        using var unfinished = output is null ? null : new UnfinishedReports(output, $"{model} {drawn} {window} {options.Precision} {(json ? "json" : "text")}", studies);
         await Console.Error.WriteLineAsync(reporter.Device);
+        var left = unfinished?.Left ?? studies;
+        if (unfinished?.Count > 0)
+            await Console.Error.WriteLineAsync($"{unfinished.Path}: goes on behind {unfinished.Count} finished reports".ReplaceLineEndings(" "));
         var clock = Stopwatch.StartNew();
         var (texts, failed) = (new List<string>(), 0);
-        await foreach (var outcome in ReportBatch.WriteAsync(reporter, studies, window, sampling(reporter.Manifest.Sampling), cancellation))
+        try
         {
-            if (outcome.Report is not { } report)
+            await foreach (var outcome in ReportBatch.WriteAsync(reporter, left, window, drawn, cancellation))
             {
-                failed++;
-                // Mostly the problem begins with the study's name, or that of a file in it.
-                string problem = outcome.Problem!.StartsWith(outcome.Study, StringComparison.Ordinal) ? outcome.Problem : $"{outcome.Study}: {outcome.Problem}";
-                await Console.Error.WriteLineAsync(problem.ReplaceLineEndings(" "));
-                continue;
+                if (outcome.Report is not { } report)
+                {
+                    failed++;
+                    // Mostly the problem begins with the study's name, or that of a file in it.
+                    string problem = outcome.Problem!.StartsWith(outcome.Study, StringComparison.Ordinal) ? outcome.Problem : $"{outcome.Study}: {outcome.Problem}";
+                    await Console.Error.WriteLineAsync(problem.ReplaceLineEndings(" "));
+                    continue;
+                }
+                string text = json ? report.ToJson() : $"{outcome.Study}\n{Report.DraftNotice}\n{report.Text}\n";
+                if (unfinished is not null)
+                    unfinished.Add(outcome.Study, text);
+                else if (json)
+                    texts.Add(text);
+                else
+                    Console.WriteLine(text);
             }
-            string text = json ? report.ToJson() : $"{outcome.Study}\n{Report.DraftNotice}\n{report.Text}\n";
-            if (json || output is not null)
-                texts.Add(text);
-            else
-                Console.WriteLine(text);
+        }
+        catch (OperationCanceledException) when (unfinished?.Count > 0)
+        {
+            await Console.Error.WriteLineAsync($"{unfinished.Path}: keeps {unfinished.Count} of {studies.Count} reports; the same command goes on behind them".ReplaceLineEndings(" "));
+            throw;
         }
         double minutes = clock.Elapsed.TotalMinutes;
-        string whole = json ? $"[{string.Join(",\n", texts)}]" : string.Join("\n", texts);
+        var all = unfinished?.Texts ?? texts;
+        string whole = json ? $"[{string.Join(",\n", all)}]" : string.Join("\n", all);
         if (output is not null)
             AtomicFile.WriteText(output, whole);
         else if (json)
             Console.WriteLine(whole);
+        unfinished?.Finish();
+        int written = left.Count - failed;
         await Console.Error.WriteLineAsync(
-            $"{studies.Count - failed} reports, {failed} studies failed, {((studies.Count - failed) / minutes).ToString("0.0", System.Globalization.CultureInfo.InvariantCulture)} studies/minute");
+            $"{written} reports, {failed} studies failed, {(written / minutes).ToString("0.0", System.Globalization.CultureInfo.InvariantCulture)} studies/minute");
         return failed == 0 ? 0 : 1;
     }
 }

@@ -88,6 +88,7 @@ public sealed record ReportSlice(int Index, string Source, int Layer, string Lev
 public sealed record ReportTimings(double Load, double Read, double Encode, double Prefill, double Decode, double Total);
 
 [JsonSerializable(typeof(Report))]
+[JsonSerializable(typeof(string[]))]
 internal sealed partial class ReportJson : JsonSerializerContext
 {
     public static ReportJson ForWriting() => new(new JsonSerializerOptions

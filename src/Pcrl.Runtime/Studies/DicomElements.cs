@@ -6,12 +6,10 @@ namespace Pcrl.Runtime.Studies;
 /// The elements at the top of a little-endian DICOM data set, one after the other. Sequences are stepped over, however deep they
 /// are nested and whether or not their lengths are given, without recursion: the depth is a number, so it cannot exhaust a stack.
 /// </summary>
-internal ref struct DicomElements(string path, ReadOnlySpan<byte> data, int start, bool explicitVr)
+internal struct DicomElements(DicomBytes data, int start, bool explicitVr)
 {
     private const uint Undefined = 0xFFFFFFFF;
     private const uint Item = 0xFFFEE000, ItemEnd = 0xFFFEE00D, SequenceEnd = 0xFFFEE0DD;
-
-    private readonly ReadOnlySpan<byte> _data = data;
 
     /// <summary>Where the next element begins.</summary>
     public int Position { get; private set; } = start;
@@ -21,7 +19,7 @@ internal ref struct DicomElements(string path, ReadOnlySpan<byte> data, int star
     /// <exception cref="InputException">The data end within an element or are no DICOM.</exception>
     public bool Next(out DicomElement element)
     {
-        if (Position == _data.Length)
+        if (Position == data.Length)
         {
             element = default;
             return false;
@@ -82,7 +80,7 @@ internal ref struct DicomElements(string path, ReadOnlySpan<byte> data, int star
         var vr = head[4..6];
         if (!char.IsAsciiLetterUpper((char)vr[0]) || !char.IsAsciiLetterUpper((char)vr[1]))
         {
-            throw new InputException(path, $"damaged: no DICOM element at byte {Position - 8}");
+            throw new InputException(data.Path, $"damaged: no DICOM element at byte {Position - 8}");
         }
         unknown = vr.SequenceEqual("UN"u8);
         bool isLong = unknown || vr.SequenceEqual("SQ"u8) || (vr[0] == 'O') || vr.SequenceEqual("UT"u8) || vr.SequenceEqual("UC"u8)
@@ -95,14 +93,14 @@ internal ref struct DicomElements(string path, ReadOnlySpan<byte> data, int star
     {
         int at = Position;
         Advance((uint)count);
-        return _data.Slice(at, count);
+        return data.Slice(at, count);
     }
 
     private void Advance(uint count)
     {
-        if (count > _data.Length - Position)
+        if (count > data.Length - Position)
         {
-            throw Truncated(path);
+            throw Truncated(data.Path);
         }
         Position += (int)count;
     }

@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Buffers.Binary;
 using System.Globalization;
 using System.Numerics;
@@ -44,28 +43,16 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
         {
             return new DicomFile(file, null, "too large for one CT image", "", "", "");
         }
-        byte[] buffer = ArrayPool<byte>.Shared.Rent((int)length);
-        try
-        {
-            int read = 0;
-            for (int part; read < length && (part = RandomAccess.Read(handle, buffer.AsSpan(read, (int)length - read), read)) > 0;)
-            {
-                read += part;
-            }
-            return Parse(file, buffer.AsSpan(0, read));
-        }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(buffer);
-        }
+        using var bytes = new DicomBytes(file.Path, handle, (int)length);
+        return Parse(file, bytes);
     }
 
-    private static DicomFile Parse(StudyFile file, ReadOnlySpan<byte> data)
+    private static DicomFile Parse(StudyFile file, DicomBytes data)
     {
         var values = new Dictionary<uint, DicomElement>();
         int body = Preamble;
-        var meta = new DicomElements(file.Path, data, Preamble, explicitVr: true);
-        while (body + 2 <= data.Length && BinaryPrimitives.ReadUInt16LittleEndian(data[body..]) == 0x0002 && meta.Next(out var element))
+        var meta = new DicomElements(data, Preamble, explicitVr: true);
+        while (body + 2 <= data.Length && BinaryPrimitives.ReadUInt16LittleEndian(data.Slice(body, 2)) == 0x0002 && meta.Next(out var element))
         {
             values[element.Tag] = element;
             body = meta.Position;
@@ -80,7 +67,7 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
         {
             return new DicomFile(file, null, DicomTransferSyntax.Problem(syntax)!, "", "", "");
         }
-        var elements = new DicomElements(file.Path, data, body, syntax != DicomTransferSyntax.ImplicitLittleEndian);
+        var elements = new DicomElements(data, body, syntax != DicomTransferSyntax.ImplicitLittleEndian);
         while (elements.Next(out var element))
         {
             values[element.Tag] = element;
@@ -191,16 +178,14 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
     // "DOE^JOHN" and "Doe^John^^" are one person.
     private static string Name(string value) => value.ToUpperInvariant().TrimEnd('^', ' ');
 
-    private readonly ref struct Fields(ReadOnlySpan<byte> data, Dictionary<uint, DicomElement> values)
+    private readonly struct Fields(DicomBytes data, Dictionary<uint, DicomElement> values)
     {
-        private readonly ReadOnlySpan<byte> _data = data;
-
         public bool Has(uint tag) => Element(tag).Length > 0;
 
         public DicomElement Element(uint tag) => values.GetValueOrDefault(tag);
 
         public string Text(uint tag) =>
-            Element(tag) is { Length: > 0 and <= 1024 } e ? Encoding.Latin1.GetString(_data.Slice(e.Offset, e.Length)).Trim(' ', '\0') : "";
+            Element(tag) is { Length: > 0 and <= DicomBytes.MostAtOnce } e ? Encoding.Latin1.GetString(data.Slice(e.Offset, e.Length)).Trim(' ', '\0') : "";
 
         // NaN if there is no such number.
         public double Number(uint tag, int index = 0)
@@ -218,7 +203,7 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
             {
                 return otherwise;
             }
-            ushort bits = BinaryPrimitives.ReadUInt16LittleEndian(_data[e.Offset..]);
+            ushort bits = BinaryPrimitives.ReadUInt16LittleEndian(data.Slice(e.Offset, 2));
             return signed ? (short)bits : bits;
         }
     }

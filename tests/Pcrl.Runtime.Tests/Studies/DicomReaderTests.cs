@@ -82,6 +82,25 @@ public class DicomReaderTests
         Assert.All(StudyReader.Read(folder.Path).Slices, s => Assert.Equal(pixels.Select(p => p < 250 ? p : -1024f), s.Pixels.ToArray()));
     }
 
+    /// <summary>Files are read in parts; whatever lies across the end of one is found all the same.</summary>
+    [Theory]
+    [InlineData(DicomBuilder.Explicit)]
+    [InlineData(DicomBuilder.Implicit)]
+    public void HeadersMayBeLong(string syntax)
+    {
+        using var folder = new TemporaryFolder();
+        DicomBuilder.SaveWorld(folder, (z, b) =>
+        {
+            b.Syntax = syntax;
+            foreach (uint tag in (uint[])[0x00090010, 0x00110010, 0x00190010, 0x00210010, 0x00290010])
+                b.Raw(tag, "OB", new byte[16384 - 2 * z * z], 16384 - 2 * (uint)(z * z));
+            b.Raw(0x00091010, "SQ", DicomBuilder.Nested(300 * z, syntax == DicomBuilder.Explicit), z == 0 ? 0 : 0xFFFFFFFF);
+        });
+        var study = StudyReader.Read(folder.Path);
+        TestWorld.AssertShown(study);
+        Assert.Equal((40f, 80f), study.SeriesWindow);
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
