@@ -36,27 +36,31 @@ internal readonly record struct PixelScale(
     /// <summary>HU of stored pixels, eight at once; only where the scale <see cref="IsWhole"/>.</summary>
     public void Convert(ReadOnlySpan<ushort> stored, Span<float> hounsfield)
     {
-        int i = 0, lanes = Vector128<ushort>.Count;
-        for (; i <= stored.Length - lanes; i += lanes)
-            Eight(Vector128.Create(stored[i..])).CopyTo(hounsfield[i..]);
-        if (i == stored.Length)
+        int lanes = Vector128<ushort>.Count, last = stored.Length - lanes;
+        if (last < 0)
+        {
+            Span<ushort> eight = stackalloc ushort[lanes];
+            Span<float> values = stackalloc float[lanes];
+            stored.CopyTo(eight);
+            Convert(eight, values);
+            values[..stored.Length].CopyTo(hounsfield);
             return;
-        Span<ushort> last = stackalloc ushort[lanes];
-        Span<float> values = stackalloc float[lanes];
-        stored[i..].CopyTo(last);
-        Eight(Vector128.Create<ushort>(last)).CopyTo(values);
-        values[..(stored.Length - i)].CopyTo(hounsfield[i..]);
-    }
-
-    private Vector256<float> Eight(Vector128<ushort> patterns)
-    {
-        var (low, high) = Vector128.Widen(patterns);
-        var top = Vector256.Create(low, high) << (31 - HighBit);
-        int unused = 32 - BitsStored;
-        var value = Signed ? top.AsInt32() >> unused : (top >>> unused).AsInt32();
-        var scaled = Vector256.ConvertToSingle(value) * (float)Slope + Vector256.Create((float)Intercept);
-        var clamped = Vector256.Min(Vector256.Max(scaled, Vector256.Create(HounsfieldRange.Air)), Vector256.Create(HounsfieldRange.Highest));
-        var isPadding = Vector256.GreaterThanOrEqual(value, Vector256.Create(PaddingLow)) & Vector256.LessThanOrEqual(value, Vector256.Create(PaddingHigh));
-        return Vector256.ConditionalSelect(isPadding.AsSingle(), Vector256.Create(HounsfieldRange.Air), clamped);
+        }
+        int above = 31 - HighBit, unused = 32 - BitsStored;
+        bool signed = Signed;
+        var (slope, intercept) = (Vector256.Create((float)Slope), Vector256.Create((float)Intercept));
+        var (air, highest) = (Vector256.Create(HounsfieldRange.Air), Vector256.Create(HounsfieldRange.Highest));
+        var (paddingLow, paddingHigh) = (Vector256.Create(PaddingLow), Vector256.Create(PaddingHigh));
+        for (int i = 0; ; i = Math.Min(i + lanes, last)) // the last eight may overlap those before
+        {
+            var (low, high) = Vector128.Widen(Vector128.Create(stored[i..]));
+            var top = Vector256.Create(low, high) << above;
+            var value = signed ? top.AsInt32() >> unused : (top >>> unused).AsInt32();
+            var clamped = Vector256.Min(Vector256.Max(Vector256.ConvertToSingle(value) * slope + intercept, air), highest);
+            var isPadding = Vector256.GreaterThanOrEqual(value, paddingLow) & Vector256.LessThanOrEqual(value, paddingHigh);
+            Vector256.ConditionalSelect(isPadding.AsSingle(), air, clamped).CopyTo(hounsfield[i..]);
+            if (i == last)
+                return;
+        }
     }
 }
