@@ -39,6 +39,9 @@ internal static class DecodeBench
         };
         command.SetAction((parsed, cancellation) =>
         {
+            string? target = parsed.GetValue(output);
+            if (target is not null)
+                Make(target); // said before the work, not after it
             string folder = Directory.CreateTempSubdirectory("pcrl-bench-").FullName;
             try
             {
@@ -86,9 +89,8 @@ internal static class DecodeBench
                     + $"{inputs.Count} studies, {(parsed.GetValue(processorTime) ? "processor time" : "wall time")}\n\n{table}";
                 string row = JsonSerializer.Serialize(figures, Json.Readable);
                 Console.WriteLine(parsed.GetValue(json) ? row : markdown);
-                if (parsed.GetValue(output) is { } target)
+                if (target is not null)
                 {
-                    Directory.CreateDirectory(target);
                     AtomicFile.WriteText(Path.Combine(target, "decode.md"), markdown);
                     AtomicFile.WriteText(Path.Combine(target, "decode.json"), row);
                 }
@@ -100,6 +102,18 @@ internal static class DecodeBench
             return Task.FromResult(0);
         });
         return command;
+    }
+
+    private static void Make(string folder)
+    {
+        try
+        {
+            Directory.CreateDirectory(folder);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InputException(folder, $"cannot be made ({e.Message})", e);
+        }
     }
 
     /// <summary>The visual tokens of the studies, [visual tokens, width] each.</summary>

@@ -2,7 +2,7 @@ using System.Text.Json;
 
 namespace Pcrl.EndToEnd.Tests;
 
-/// <summary><c>bench decode</c>: what it prints, and that a model in a larger shape writes the small one's text.</summary>
+/// <summary><c>bench decode</c> and <c>bench study</c>: what they print, and that a model in a larger shape writes the small one's text.</summary>
 public sealed class DecodeBenchTests
 {
     private static PcrlProcess Decode(params string[] arguments) => PcrlProcess.RunTool("pcrl-bench", ["decode", Repository.Sample("ct-ich-122"), "--threads", "1", .. arguments]);
@@ -47,5 +47,24 @@ public sealed class DecodeBenchTests
     [InlineData("--bundle", "nowhere")]
     [InlineData("--threads", "-4")]
     [InlineData("--seed", "-1")]
+    [InlineData("--output", "/dev/null")]
     public void An_option_out_of_range(string option, string value) => Decode(option, value).AssertOneLineError();
+
+    [Fact]
+    public void Whole_studies_are_timed_stage_by_stage()
+    {
+        var run = PcrlProcess.RunTool("pcrl-bench", "study", Repository.Sample("ct-ich-122"), "--bundle", Repository.MiniBundle, "--rounds", "2", "--cold", "1", "--parallel", "2", "--soak", "3", "--json");
+        Assert.True(run.ExitCode == 0, run.Error);
+        var figures = JsonDocument.Parse(run.Output).RootElement;
+        var stages = figures.GetProperty("stages").EnumerateArray().ToArray();
+        Assert.Equal(["read and prepare", "encode", "prefill", "decode", "whole"], stages.Select(stage => stage.GetProperty("name").GetString()));
+        double Of(JsonElement stage, string key) => stage.GetProperty(key).GetDouble();
+        Assert.All(stages, stage => Assert.True(Of(stage, "p50") > 0 && Of(stage, "p95") >= Of(stage, "p50") && Of(stage, "p99") >= Of(stage, "p95")));
+        Assert.InRange(stages[..^1].Sum(stage => Of(stage, "share")), 0.5, 1.0);
+        Assert.Equal(2, figures.GetProperty("reports").GetInt32());
+        Assert.Equal(1, figures.GetProperty("cold_ms").GetArrayLength());
+        foreach (string key in (string[])["studies_per_minute", "studies_per_minute_parallel", "parallel_vs_one_by_one", "parallel_vs_fresh_processes", "peak_mib"])
+            Assert.True(figures.GetProperty(key).GetDouble() > 0, key);
+        Assert.Equal(3, figures.GetProperty("soak").GetProperty("stops").EnumerateObject().Sum(stop => stop.Value.GetInt32()));
+    }
 }

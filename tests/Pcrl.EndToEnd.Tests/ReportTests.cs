@@ -95,7 +95,7 @@ public sealed class ReportTests : IDisposable
             Directory.CreateSymbolicLink(Path.Combine(_folder, sample), Repository.Sample(sample));
         var run = PcrlProcess.Run("report", _folder, "--json", "--temperature", "0");
         Assert.Equal(1, run.ExitCode);
-        Assert.Contains("damaged", run.Error);
+        Assert.Single(run.Error.Split('\n'), line => line.StartsWith(damaged, StringComparison.Ordinal) && line.LastIndexOf(damaged, StringComparison.Ordinal) == 0);
         Assert.Contains("2 reports, 1 studies failed", run.Error);
         var reports = JsonDocument.Parse(run.Output).RootElement.EnumerateArray().ToArray();
         Assert.Equal(["ct-ich-050", "ct-ich-122"], reports.Select(r => Path.GetFileName(r.GetProperty("study").GetString())));

@@ -137,7 +137,9 @@ internal static class ReportCommand
                 if (outcome.Report is not { } report)
                 {
                     failed++;
-                    await Console.Error.WriteLineAsync($"{outcome.Study}: {outcome.Problem}".ReplaceLineEndings(" "));
+                    // Mostly the problem begins with the study's name, or that of a file in it.
+                    string problem = outcome.Problem!.StartsWith(outcome.Study, StringComparison.Ordinal) ? outcome.Problem : $"{outcome.Study}: {outcome.Problem}";
+                    await Console.Error.WriteLineAsync(problem.ReplaceLineEndings(" "));
                     continue;
                 }
                 string text = json ? report.ToJson() : $"{outcome.Study}\n{Report.DraftNotice}\n{report.Text}\n";

@@ -41,6 +41,7 @@ public sealed partial class BatchDecoder
 
     private void FailAll(Exception error)
     {
+        _ended = error;
         _arrivals.CompleteAdding();
         foreach (var sequence in (IEnumerable<Sequence>)[.. _running, .. _suspects, .. _arrivals.GetConsumingEnumerable()])
             sequence.Fail(error);
@@ -248,7 +249,10 @@ public sealed partial class BatchDecoder
         int accepted = 0;
         while (part.IsRead)
         {
-            int token = sequence.Sampler.Next(_context.Logits(part.FirstOutput + accepted, _model.Config.VocabSize), sequence.Tokens.Count);
+            var logits = _context.Logits(part.FirstOutput + accepted, _model.Config.VocabSize);
+            int token = sequence.Sampler.Next(logits, sequence.Tokens.Count);
+            if (WrongRule is not null && accepted < part.Drafted)
+                token = WrongRule(sequence.Sampler, logits, sequence.Draft![accepted], token);
             sequence.Write(token, _model.EndsText(token), isFull: sequence.Position + accepted == _model.ContextLength);
             if (sequence.IsDone || sequence.Draft is null || !sequence.Draft.Verify(token, accepted) || ++accepted > part.Drafted)
                 break;

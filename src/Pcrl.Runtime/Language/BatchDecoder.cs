@@ -56,6 +56,7 @@ public sealed partial class BatchDecoder : IDisposable
     private readonly CancellationTokenSource _closing = new();
     private readonly Lock _flight = new();
     private readonly Thread _thread;
+    private Exception? _ended; // why the thread takes no more texts
 
     /// <summary>Makes a decoder for one prompt.</summary>
     /// <param name="model">The model; must live longer.</param>
@@ -115,9 +116,9 @@ public sealed partial class BatchDecoder : IDisposable
             {
                 _arrivals.Add(sequence, cancellation);
             }
-            catch (InvalidOperationException) // closed: the decoder's thread has ended
+            catch (InvalidOperationException) when (_ended is { } cause)
             {
-                throw new ObjectDisposedException(nameof(BatchDecoder));
+                throw cause;
             }
             await foreach (var piece in sequence.Pieces.ReadAllAsync(cancellation).ConfigureAwait(false))
                 yield return piece;
@@ -130,6 +131,16 @@ public sealed partial class BatchDecoder : IDisposable
 
     /// <summary>Told after each batch what it took llama.cpp, and what it took in all: to see where the time goes.</summary>
     internal Action<TimeSpan, TimeSpan>? Stepped { get; init; }
+
+    /// <summary>What is taken where a drafted token was checked.</summary>
+    /// <param name="sampler">Draws the text's tokens.</param>
+    /// <param name="logits">Of the place.</param>
+    /// <param name="drafted">What was drafted for it.</param>
+    /// <param name="drawn">What was drawn.</param>
+    internal delegate int Acceptance(Sampler sampler, ReadOnlySpan<float> logits, int drafted, int drawn);
+
+    /// <summary>Another rule than what was drawn, which is the only right one: for the test that has to find a wrong one.</summary>
+    internal Acceptance? WrongRule { get; init; }
 
     /// <summary>Waits until the phrases are learnt; texts before that are written without drafts.</summary>
     internal void WaitUntilReady() => _phrases?.Wait();

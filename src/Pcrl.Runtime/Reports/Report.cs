@@ -84,7 +84,7 @@ public sealed record ReportSlice(int Index, string Source, int Layer, string Lev
 /// <param name="Encode">Slices to visual tokens.</param>
 /// <param name="Prefill">The whole prompt to the first logits.</param>
 /// <param name="Decode">All tokens after the first.</param>
-/// <param name="Total">From opening the bundle to the last character.</param>
+/// <param name="Total">From opening the bundle to the last character; of one of many studies, which share the bundle and wait for each other, from encoding on.</param>
 public sealed record ReportTimings(double Load, double Read, double Encode, double Prefill, double Decode, double Total);
 
 [JsonSerializable(typeof(Report))]

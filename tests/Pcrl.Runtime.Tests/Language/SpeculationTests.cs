@@ -1,18 +1,13 @@
+using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
 
 namespace Pcrl.Runtime.Tests.Language;
 
-/// <summary>Drafts must not change what is drawn: frequencies of 20,000 next tokens behind fixed prefixes, with and without drafts.</summary>
+/// <summary>Drafts must not change what is drawn: frequencies of 20,000 continuations of fixed prefixes, written by the decoder with and without drafts.</summary>
 public sealed class SpeculationTests(TinyModel shared) : IClassFixture<TinyModel>
 {
-    private const int Samples = 20_000;
-    private static readonly string[] Prefixes = ["脑室", "未见出血 a", "report 12"];
-
-    /// <summary>What is drawn behind a prefix, given the draft and whether it holds.</summary>
-    private delegate int Rule(Sampler sampler, ReadOnlySpan<float> logits, int drafted, int drawn);
-
-    /// <summary>The decoder's rule: what was drawn stands, the draft only says whether the next row is read already.</summary>
-    private static int Exact(Sampler sampler, ReadOnlySpan<float> logits, int drafted, int drawn) => drawn;
+    private const int Samples = 20_000, Tokens = 3, FewestOfACell = 20;
+    private static readonly string[] Prefixes = ["脑室", "report 12"];
 
     /// <summary>A tempting wrong rule: a draft that could have been drawn is taken.</summary>
     private static int Biased(Sampler sampler, ReadOnlySpan<float> logits, int drafted, int drawn)
@@ -25,71 +20,60 @@ public sealed class SpeculationTests(TinyModel shared) : IClassFixture<TinyModel
         return drawn;
     }
 
-    private float[] Logits(string prefix) => shared.Model.EvaluateTokens(shared.Model.Tokenize(prefix))[^shared.Model.Config.VocabSize..];
-
-    /// <summary>Counts of the drawn tokens, and how many drafts were right.</summary>
-    private (int[] Counts, int Right) Speculate(float[] logits, Rule rule)
+    private BatchDecoder Decoder(IReadOnlyList<string>? phrases, BatchDecoder.Acceptance? rule = null)
     {
-        // The phrases know which tokens are likely, but not how likely.
-        var likely = new Sampler(new SamplingOptions()).Filter(logits).ToArray();
-        var phrases = new PhraseModel(likely.SelectMany((c, i) => Enumerable.Repeat(new[] { c.Token }, likely.Length - i)), shared.Model.EndToken);
-        var (counts, right) = (new int[logits.Length], 0);
-        for (ulong seed = 0; seed < Samples; seed++)
-        {
-            var sampler = new Sampler(new SamplingOptions { Seed = seed });
-            var draft = new Draft(phrases, new DraftPolicy(), sampler, []);
-            draft.Extend(1);
-            Assert.Equal(1, draft.Count);
-            int drawn = sampler.Next(logits, 0);
-            counts[rule(sampler, logits, draft[0], drawn)]++;
-            right += draft.Verify(drawn, 0) ? 1 : 0;
-        }
-        return (counts, right);
+        var options = new DecodingOptions { Sequences = 16, Speculation = phrases is not null, Phrases = phrases ?? [], WholeDrafts = true };
+        var decoder = new BatchDecoder(shared.Model, new PromptTemplate(TinyLlm.Bos, ""), options) { WrongRule = rule };
+        decoder.WaitUntilReady();
+        return decoder;
     }
 
-    private static int[] Plain(float[] logits)
+    /// <summary>Continuations of a prefix with their numbers, and how many of their tokens were drafted.</summary>
+    private async Task<(Dictionary<string, int> Counts, int Drafted)> Write(BatchDecoder decoder, string prefix, ulong firstSeed, int samples)
     {
-        var counts = new int[logits.Length];
-        for (ulong seed = 0; seed < Samples; seed++)
-            counts[new Sampler(new SamplingOptions { Seed = 1_000_000 + seed }).Next(logits, 0)]++;
-        return counts;
+        float[] rows = shared.Model.Embed(shared.Model.Tokenize(prefix));
+        var (counts, drafted) = (new Dictionary<string, int>(), 0);
+        await Parallel.ForAsync(0, samples, new ParallelOptions { MaxDegreeOfParallelism = 32 }, async (i, cancellation) =>
+        {
+            string text = "";
+            await foreach (var piece in decoder.GenerateAsync(rows, new SamplingOptions { Seed = firstSeed + (ulong)i, MaxTokens = Tokens }, cancellation))
+            {
+                text += piece.Text;
+                Interlocked.Add(ref drafted, piece.Summary?.DraftedTokens ?? 0);
+            }
+            lock (counts)
+                counts[text] = counts.GetValueOrDefault(text) + 1;
+        });
+        return (counts, drafted);
     }
 
-    /// <summary>Whether two samples of one size may come from one distribution: chi-square, one in a thousand.</summary>
-    private static bool Agree(int[] a, int[] b)
+    /// <summary>Whether two samples of one size may come from one distribution: chi-square, one in a thousand. What is rare is one cell.</summary>
+    private static bool Agree(Dictionary<string, int> a, Dictionary<string, int> b)
     {
-        double chi = 0;
-        int cells = 0;
-        foreach (var (x, y) in a.Zip(b).Where(pair => pair.First + pair.Second > 0))
-        {
-            chi += (double)(x - y) * (x - y) / (x + y);
-            cells++;
-        }
+        var cells = a.Keys.Union(b.Keys).Select(text => (A: a.GetValueOrDefault(text), B: b.GetValueOrDefault(text)))
+            .GroupBy(cell => cell.A + cell.B < FewestOfACell ? -1 : 0, (rare, group) => rare < 0 ? [(A: group.Sum(c => c.A), B: group.Sum(c => c.B))] : group)
+            .SelectMany(group => group).ToList();
+        Assert.True(cells.Count > 2);
+        double chi = cells.Sum(cell => (double)(cell.A - cell.B) * (cell.A - cell.B) / (cell.A + cell.B));
         // Wilson and Hilferty's approximation of the quantile; 3.09 is the normal one of 0.999.
-        double freedom = cells - 1, root = 1 - 2 / (9 * freedom) + 3.09 * Math.Sqrt(2 / (9 * freedom));
+        double freedom = cells.Count - 1, root = 1 - 2 / (9 * freedom) + 3.09 * Math.Sqrt(2 / (9 * freedom));
         return chi < freedom * root * root * root;
     }
 
     [Fact]
-    public void Drafts_leave_the_frequencies_as_they_are()
+    public async Task Drafts_leave_the_frequencies_as_they_are_and_a_biased_rule_is_found()
     {
+        using var plain = Decoder(null);
         foreach (string prefix in Prefixes)
         {
-            float[] logits = Logits(prefix);
-            var (counts, right) = Speculate(logits, Exact);
-            Assert.InRange(right, Samples / 20, Samples - 1);
-            Assert.True(counts.Count(count => count > 0) > 2);
-            Assert.True(Agree(counts, Plain(logits)), prefix);
-        }
-    }
-
-    [Fact]
-    public void The_test_finds_an_acceptance_that_is_biased()
-    {
-        foreach (string prefix in Prefixes)
-        {
-            float[] logits = Logits(prefix);
-            Assert.False(Agree(Speculate(logits, Biased).Counts, Plain(logits)), prefix);
+            var (expected, _) = await Write(plain, prefix, firstSeed: 1_000_000, Samples);
+            string[] phrases = [.. (await Write(plain, prefix, firstSeed: 2_000_000, 300)).Counts.SelectMany(c => Enumerable.Repeat(c.Key, c.Value))];
+            using var speculative = Decoder(phrases);
+            using var biased = Decoder(phrases, Biased);
+            var (counts, drafted) = await Write(speculative, prefix, firstSeed: 0, Samples);
+            Assert.True(drafted > Samples / 10, $"{prefix}: {drafted} drafted tokens");
+            Assert.True(Agree(expected, counts), prefix);
+            Assert.False(Agree(expected, (await Write(biased, prefix, firstSeed: 0, Samples)).Counts), prefix);
         }
     }
 }
