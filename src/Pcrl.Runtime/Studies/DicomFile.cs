@@ -17,14 +17,14 @@ namespace Pcrl.Runtime.Studies;
 /// <param name="Thickness">Millimetres, NaN if not given.</param>
 /// <param name="Tilt">Degrees, 0 if not given.</param>
 /// <param name="Window">Centre and width, if given.</param>
-/// <param name="Pixels">What the pixels mean.</param>
+/// <param name="Scale">What the pixels mean.</param>
 /// <param name="PixelOffset">Where they start in the file.</param>
 internal sealed record DicomImage(
     string SeriesUid, int Columns, int Rows, Vector3 Row, Vector3 Column, Vector3 Place, float SpacingAlongRow, float SpacingAlongColumn,
-    float Thickness, float Tilt, (float Centre, float Width)? Window, DicomPixels Pixels, long PixelOffset)
+    float Thickness, float Tilt, (float Centre, float Width)? Window, PixelScale Scale, long PixelOffset)
 {
     public Vector3 Normal => Vector3.Normalize(Vector3.Cross(Row, Column));
-    public int PixelBytes => Columns * Rows * Pixels.BitsAllocated / 8;
+    public int PixelBytes => Columns * Rows * Scale.BitsAllocated / 8;
 }
 
 /// <summary>A DICOM file: an image, or the reason why it cannot be a slice. What tells patients apart is compared and never shown.</summary>
@@ -172,7 +172,7 @@ internal sealed record DicomFile(StudyFile File, DicomImage? Image, string Reaso
             alongRow, alongColumn, Size(fields.Number(DicomTag.SliceThickness)),
             Math.Abs(tilt) <= 45 ? (float)tilt : 0,
             Math.Abs(centre) < 1e5 && width is >= 1 and < 1e5 ? ((float)centre, (float)width) : null,
-            new DicomPixels(allocated, stored, high, signed, unscaled ? 1 : slope, unscaled ? 0 : intercept, paddingFrom, paddingTo), data.Offset);
+            new PixelScale(allocated, stored, high, signed, unscaled ? 1 : slope, unscaled ? 0 : intercept, paddingFrom, paddingTo), data.Offset);
     }
 
     // "DOE^JOHN" and "Doe^John^^" are one person.

@@ -46,7 +46,7 @@ internal static class DicomReader
 
         var ordered = Order(largest, setAside);
         StudyReader.CheckCount(folder, ordered.Count, ordered.Count == 0 ? 0 : (long)ordered[0].Image.Rows * ordered[0].Image.Columns, setAside);
-        var tables = new ConcurrentDictionary<DicomPixels, float[]>();
+        var tables = new ConcurrentDictionary<PixelScale, float[]>();
         var slices = StudyReader.ForEach(ordered, s => Slice(s.File, s.Image, s.Position, tables), cancellation);
         return new Study("dicom", PixelUnit.Hounsfield, slices, setAside, Tilt(ordered), ordered[ordered.Count / 2].Image.Window);
     }
@@ -111,7 +111,7 @@ internal static class DicomReader
         return angle < SmallestTilt ? 0 : angle;
     }
 
-    private static StudySlice Slice(StudyFile file, DicomImage image, float position, ConcurrentDictionary<DicomPixels, float[]> tables)
+    private static StudySlice Slice(StudyFile file, DicomImage image, float position, ConcurrentDictionary<PixelScale, float[]> tables)
     {
         byte[] stored = GC.AllocateUninitializedArray<byte>(image.PixelBytes);
         using (var handle = File.OpenHandle(file.Path))
@@ -130,9 +130,8 @@ internal static class DicomReader
         var row = new StoredAxis(image.Columns, 1, (turned ? image.Row.Y : image.Row.X) < 0);
         var column = new StoredAxis(image.Rows, image.Columns, (turned ? image.Column.X : image.Column.Y) < 0);
         var walk = turned ? PixelWalk.Over(column, row) : PixelWalk.Over(row, column);
-        float[] table = tables.GetOrAdd(image.Pixels, static pixels => pixels.Table());
         return new StudySlice(
-            file.Source, SlicePixels.Of(stored, walk, table),
+            file.Source, SlicePixels.Of(stored, walk, image.Scale, tables),
             turned ? image.SpacingAlongColumn : image.SpacingAlongRow, turned ? image.SpacingAlongRow : image.SpacingAlongColumn,
             position, image.Thickness);
     }

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Concurrent;
 using System.IO.Compression;
 using System.Numerics;
 using System.Runtime.InteropServices;
@@ -66,8 +67,13 @@ internal static class NiftiReader
         SlicePixels[] pixels;
         if (header.DataType is NiftiType.Int16 or NiftiType.UInt16)
         {
-            float[] table = Table(header);
-            pixels = Array.ConvertAll(places, k => SlicePixels.Of(voxels, view.Walk(k), table));
+            // CTs are stored so.
+            var values = MemoryMarshal.Cast<byte, short>(voxels.AsSpan());
+            if (header.Swapped)
+                BinaryPrimitives.ReverseEndianness(values, values);
+            var scale = new PixelScale(16, 16, 15, header.DataType == NiftiType.Int16, header.Slope, header.Intercept, 1, 0);
+            var tables = new ConcurrentDictionary<PixelScale, float[]>();
+            pixels = Array.ConvertAll(places, k => SlicePixels.Of(voxels, view.Walk(k), scale, tables));
         }
         else
             pixels = StudyReader.ForEach(places, k => SlicePixels.Of(Decode(header, voxels, view, k), view.X.Length), cancellation);
@@ -101,18 +107,6 @@ internal static class NiftiReader
                 throw new InputException(path, "holds far more than the voxels that its header describes");
             }
         }
-    }
-
-    /// <summary>HU of every pattern that 16 stored bits can have: CTs are stored so.</summary>
-    private static float[] Table(NiftiHeader header)
-    {
-        var table = new float[1 << 16];
-        for (int pattern = 0; pattern < table.Length; pattern++)
-        {
-            ushort bits = header.Swapped ? BinaryPrimitives.ReverseEndianness((ushort)pattern) : (ushort)pattern;
-            table[pattern] = HounsfieldRange.Clamp((header.DataType == NiftiType.Int16 ? (short)bits : bits) * (double)header.Slope + header.Intercept);
-        }
-        return table;
     }
 
     private static float[] Decode(NiftiHeader header, byte[] voxels, View view, int k)

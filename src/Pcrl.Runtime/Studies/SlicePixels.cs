@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Numerics;
 using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
@@ -28,11 +29,13 @@ public abstract class SlicePixels
     /// <param name="width">Pixels per row.</param>
     public static SlicePixels Of(byte[] levels, int width) => new Levels(levels, width);
 
-    /// <summary>Takes stored values that a table gives a meaning.</summary>
+    /// <summary>Takes stored values that a scale gives a meaning.</summary>
     /// <param name="stored">The array they lie in, little-endian where they have two bytes.</param>
     /// <param name="walk">Where.</param>
-    /// <param name="table">What each stored value means: 256 entries for bytes, else 65536.</param>
-    internal static SlicePixels Of(byte[] stored, PixelWalk walk, float[] table) => new Stored(stored, walk, table);
+    /// <param name="scale">What they mean.</param>
+    /// <param name="tables">Keeps what slices of one scale share.</param>
+    internal static SlicePixels Of(byte[] stored, PixelWalk walk, PixelScale scale, ConcurrentDictionary<PixelScale, float[]> tables) =>
+        scale.IsWhole ? new Whole(stored, walk, scale) : new Stored(stored, walk, tables.GetOrAdd(scale, static s => s.Table()));
 
     /// <summary>Pixels of one row: <c>into[i]</c> becomes the one in column <c>x + i · step</c>.</summary>
     /// <param name="y">The row.</param>
@@ -80,6 +83,30 @@ public abstract class SlicePixels
         }
     }
 
+    /// <summary>16-bit values of a whole scale.</summary>
+    private sealed class Whole(byte[] stored, PixelWalk walk, PixelScale scale) : SlicePixels(walk.Width, walk.Height)
+    {
+        public override void Read(int y, int x, int step, Span<float> into)
+        {
+            var values = MemoryMarshal.Cast<byte, ushort>(stored);
+            int at = walk.Start + y * walk.StepY + x * walk.StepX, stride = step * walk.StepX;
+            if (stride == 1)
+            {
+                scale.Convert(values.Slice(at, into.Length), into);
+                return;
+            }
+            Span<ushort> picked = stackalloc ushort[256];
+            for (int from = 0; from < into.Length; from += picked.Length)
+            {
+                int count = Math.Min(picked.Length, into.Length - from);
+                for (int i = 0; i < count; i++, at += stride)
+                    picked[i] = values[at];
+                scale.Convert(picked[..count], into[from..]);
+            }
+        }
+    }
+
+    /// <summary>Values of a byte or two that a table gives a meaning.</summary>
     private sealed class Stored(byte[] stored, PixelWalk walk, float[] table) : SlicePixels(walk.Width, walk.Height)
     {
         public override void Read(int y, int x, int step, Span<float> into)
