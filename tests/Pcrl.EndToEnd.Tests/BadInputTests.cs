@@ -1,10 +1,9 @@
 using System.Diagnostics;
-using System.Runtime.InteropServices;
 
 namespace Pcrl.EndToEnd.Tests;
 
 /// <summary>What goes wrong on a user's normal day: one clear line, exit code 1, nothing half-written.</summary>
-public sealed partial class BadInputTests : IDisposable
+public sealed class BadInputTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("pcrl-bad-").FullName;
 
@@ -136,14 +135,11 @@ public sealed partial class BadInputTests : IDisposable
         string whole = Path.Combine(_folder, "whole.txt"), report = Path.Combine(_folder, "report.txt"), kept = report + ".partial";
         Assert.Equal(0, PcrlProcess.Run("report", studies, "-o", whole).ExitCode);
 
-        // What runs in the background has Ctrl-C ignored, and so have its children, if nobody says otherwise.
-        using var process = Process.Start(new ProcessStartInfo(
-            "env", ["--default-signal=INT", "dotnet", PcrlProcess.PathOf("pcrl"), "report", studies, "-o", report])
-        { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        using var process = PcrlProcess.StartInterruptible("pcrl", "report", studies, "-o", report);
         Assert.Contains("llama.cpp on", process.StandardError.ReadLine()); // it has begun
         while (!process.HasExited && new FileInfo(kept) is not { Exists: true, Length: > 5000 })
             Thread.Sleep(1);
-        Kill(process.Id, signal);
+        PcrlProcess.Signal(process, signal);
         var killed = PcrlProcess.Finish(process);
         Assert.Equal(128 + signal, killed.ExitCode);
         Assert.False(File.Exists(report));
@@ -171,7 +167,4 @@ public sealed partial class BadInputTests : IDisposable
         Assert.Equal("mine\n", File.ReadAllText(report + ".partial"));
         Assert.False(File.Exists(report));
     }
-
-    [LibraryImport("libc", EntryPoint = "kill")]
-    private static partial int Kill(int process, int signal);
 }
