@@ -98,7 +98,8 @@ public record FitConfig
 public record TrunkFitConfig : FitConfig
 {
     /// <summary>
-    /// Compute in bfloat16 (weights and losses stay float32): about twice as fast on processors with AVX512_BF16, and much slower on others.
+    /// Compute in bfloat16 (weights and losses stay float32) on a GPU and on processors with AVX512_BF16, where it is about twice as fast; others, where it would be much slower,
+    /// compute in float32.
     /// </summary>
     public bool Bfloat16 { get; init; }
 

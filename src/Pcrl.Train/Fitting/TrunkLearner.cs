@@ -1,5 +1,6 @@
 using Pcrl.Train.Data;
 using Pcrl.Train.Models;
+using Pcrl.Train.Quantisation;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -35,7 +36,7 @@ internal sealed class TrunkLearner
         // A study without a raster has no labels of sides either.
         var moves = picks.Select(p => SliceAugmentation.Move.Draw(random, fit.Augmentation, sideless: studies[p.Study].Raster is null)).ToArray();
         var slices = SliceAugmentation.Apply(Slices(studies, picks, _model.Shape.Visual.ImageSize), moves, fit.Augmentation);
-        var stages = _model.TrunkStages(slices, fit.Bfloat16 ? ScalarType.BFloat16 : ScalarType.Float32);
+        var stages = _model.TrunkStages(slices, fit.Bfloat16 ? BaseWeights.Bfloat16.ComputeType() : ScalarType.Float32);
         var targets = TrunkTargets.All;
         var (last, early) = (stages[^1].permute(0, 2, 3, 1), stages[^2].permute(0, 2, 3, 1)); // [N, h, w, C]
         float[] weights = [.. picks.Select(p => studies[p.Study].Raster is null ? fit.ScanWeight : 1)];
