@@ -34,6 +34,20 @@ public sealed class ConvertCommandTests : IDisposable
         Assert.Equal(["killed.gguf", "model", "whole.gguf"], Directory.GetFileSystemEntries(_folder).Select(Path.GetFileName).Order());
     }
 
+    [Fact]
+    public void Ctrl_C_leaves_nothing()
+    {
+        string model = SmallLlm.SaveHuggingFace(At("model"), SmallLlm.Wide with { VocabSize = 32768 });
+        using var process = PcrlProcess.StartInterruptible("pcrl-convert", "llm", model, At("out.gguf"), "--type", "Q8_0");
+        while (!process.HasExited && !File.Exists(At("out.gguf.partial")))
+            Thread.Sleep(1);
+        PcrlProcess.Signal(process, 2);
+        var interrupted = PcrlProcess.Finish(process);
+        Assert.Equal(130, interrupted.ExitCode);
+        Assert.Contains("nothing half-written was left", interrupted.Error);
+        Assert.Equal(["model"], Directory.GetFileSystemEntries(_folder).Select(Path.GetFileName));
+    }
+
     /// <summary>The limit on a file's size stops the writer as a full disk does, at four fifths of the file.</summary>
     [Fact]
     public void A_disk_that_is_full_at_80_percent_leaves_nothing()

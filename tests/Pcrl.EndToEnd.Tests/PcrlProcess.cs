@@ -1,9 +1,10 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 
 namespace Pcrl.EndToEnd.Tests;
 
 /// <summary>Runs the built <c>pcrl</c> as a user would: another process, its exit code, its two streams.</summary>
-internal sealed record PcrlProcess(int ExitCode, string Output, string Error)
+internal sealed partial record PcrlProcess(int ExitCode, string Output, string Error)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
@@ -17,6 +18,18 @@ internal sealed record PcrlProcess(int ExitCode, string Output, string Error)
     /// <summary>Starts one of the repository's commands.</summary>
     public static Process StartTool(string tool, params string[] arguments) =>
         Process.Start(new ProcessStartInfo("dotnet", [PathOf(tool), .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+
+    /// <summary>
+    /// Starts one so that Ctrl-C reaches it: what runs in the background has it ignored, and so have its children, if nobody says otherwise.
+    /// </summary>
+    public static Process StartInterruptible(string tool, params string[] arguments) =>
+        Process.Start(new ProcessStartInfo("env", ["--default-signal=INT", "dotnet", PathOf(tool), .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+
+    /// <summary>Sends a signal: 2 as Ctrl-C does, 9 to kill.</summary>
+    public static void Signal(Process process, int signal) => Kill(process.Id, signal);
+
+    [LibraryImport("libc", EntryPoint = "kill")]
+    private static partial int Kill(int process, int signal);
 
     public static string PathOf(string tool) => Path.Combine(AppContext.BaseDirectory, tool + ".dll");
 

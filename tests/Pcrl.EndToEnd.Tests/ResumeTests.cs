@@ -36,6 +36,7 @@ public sealed class ResumeTests : IDisposable
     {
         var whole = PcrlProcess.RunTool("pcrl-train", Fit("whole"));
         Assert.True(whole.ExitCode == 0, whole.Error);
+        Assert.Contains("leakage: findings of 0 of ", whole.Output);
 
         for (int kill = 0; kill < Kills; kill++)
             await Kill("killed");

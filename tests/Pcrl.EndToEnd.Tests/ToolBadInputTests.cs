@@ -24,6 +24,8 @@ public sealed class ToolBadInputTests : IDisposable
     [InlineData("/dev/null: is a file, where a folder is wanted", "pcrl", "report", "/", "--bundle", "/dev/null")]
     [InlineData("/nowhere/config.json: there is no such file", "pcrl-train", "score", "/nowhere")]
     [InlineData("/nowhere: there is no such file", "pcrl-train", "prepare", "/nowhere")]
+    [InlineData("/nowhere: no such file or folder", "pcrl-train", "prepare", "phantoms:1@5", "--sam", "/nowhere")]
+    [InlineData("/nowhere: no such file or folder", "pcrl-train", "prepare", "phantoms:1@5", "--scorer", "/nowhere")]
     [InlineData("phantoms:COUNT@SEED", "pcrl-train", "prepare", "phantoms:2000000000")]
     public void One_line_says_what_is_wrong(string problem, string tool, params string[] arguments) => PcrlProcess.RunTool(tool, arguments).AssertFailure(problem);
 

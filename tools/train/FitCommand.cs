@@ -40,6 +40,7 @@ internal static class FitCommand
         var score = MiniTraining.Run(config, folder, ctIch, resume, provenance, new ConsoleProgress(), cancellation);
         Console.Write(score.Model.Table(score.Baseline));
         Console.Write(new AblationTable([.. score.Copying, new AblationRow(config.Name, config.Description, [score.Scores])]).ToMarkdown());
+        Console.WriteLine(score.Leakage);
         Console.WriteLine($"run folder: {folder.Path}");
     }
 }

@@ -18,6 +18,9 @@ public sealed record PhantomScore(
     /// <summary>What copying from the training set scores; empty where that set is not at hand.</summary>
     public IReadOnlyList<AblationRow> Copying { get; init; } = [];
 
+    /// <summary>What of the studies stands in the training set as well; null where that set is not at hand.</summary>
+    public Leakage? Leakage { get; init; }
+
     /// <summary>Measures a run on phantoms.</summary>
     /// <param name="run">The model.</param>
     /// <param name="count">Phantoms.</param>

@@ -94,6 +94,7 @@ public sealed class MiniTraining
         var score = PhantomScore.Of(references, reports, _cancellation) with
         {
             Copying = ReportScore.Copying(references, train, ReportScore.Nearest(reports, train), _cancellation),
+            Leakage = split.Leakage,
         };
         _folder.SaveMetrics(new JsonObject
         {
