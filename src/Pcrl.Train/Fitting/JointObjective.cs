@@ -100,7 +100,7 @@ public sealed class JointObjective
             if (sequences.Count > findings.Length)
             {
                 var last = texts.All.Select((text, i) => rows.Start(findings.Length + i) + text.Length - 1);
-                represented = Rows(hidden, last).to(float32);
+                represented = Rows(_config.TextGradient ? hidden : hidden.detach(), last).to(float32);
             }
         }
         if (bert && texts.All.Count > 0)

@@ -48,6 +48,12 @@ public sealed record LossConfig
     public string TextEncoder { get; init; } = "llama";
 
     /// <summary>
+    /// Whether L_CLe and L_CLt train the adapters too, through the texts that the LLM reads, as in the paper. False: a text's representation is where its slice or study is drawn
+    /// to and does not move itself, so that in a small LLM the adapters serve L_g alone.
+    /// </summary>
+    public bool TextGradient { get; init; } = true;
+
+    /// <summary>
     /// What stands around a text whose last hidden state is to represent it. The paper's instruction (§3.3); the authors' code wraps it in LLaMA-3's chat template.
     /// </summary>
     public PromptTemplate Instruction { get; init; } = new("<|begin_of_text|>Summarize the following cranial diagnosis in one word:", "");
@@ -69,6 +75,8 @@ public sealed record LossConfig
         }
         if (Report + Segmentation + Entity + Theme == 0)
             return "all coefficients are 0, nothing would be trained";
+        if (!TextGradient && Report == 0)
+            return "text_gradient is false and report is 0, nothing would train the adapters";
         foreach (var (name, form) in (ReadOnlySpan<(string, string)>)[("dice", Dice), ("contrast", Contrast)])
         {
             if (form is not ("paper" or "released"))

@@ -1,6 +1,7 @@
 using Pcrl.Runtime.Bundles;
 using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Vision;
+using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
@@ -68,6 +69,27 @@ public class JointObjectiveTests
         var trained = model.Trained(config).Select(p => p.Name).ToHashSet();
         foreach (var (name, parameter) in model.named_parameters())
             Assert.Equal(trained.Contains(name), parameter.grad is { } gradient && gradient.abs().sum().item<float>() > 0);
+    }
+
+    [Fact]
+    public void Without_the_texts_gradient_the_adapters_learn_from_L_g_alone_and_the_clues_train_all_else()
+    {
+        Dictionary<string, float[]> Gradients(LossConfig config)
+        {
+            using var scope = NewDisposeScope();
+            using var model = Create(config);
+            new JointObjective(Prompt, config).Loss(model, Features(2), Two(config)).Total.backward();
+            return model.Trained(config).ToDictionary(p => p.Name, p => Weights.Floats(p.Value.grad!));
+        }
+        // A coefficient so small that only what gets no gradient of the clues is the same in all of them.
+        var fixedTexts = new LossConfig { Contrast = "released", Segmentation = 0, TextGradient = false };
+        var (alone, withClues, moving) = (Gradients(fixedTexts with { Entity = 1e-20, Theme = 1e-20 }), Gradients(fixedTexts), Gradients(fixedTexts with { TextGradient = true }));
+        foreach (var (name, gradient) in withClues)
+        {
+            bool adapter = LoraLinear.IsAdapter(name);
+            Assert.Equal(adapter, gradient.SequenceEqual(alone[name]));
+            Assert.Equal(!adapter, gradient.SequenceEqual(moving[name]));
+        }
     }
 
     [Theory]

@@ -67,6 +67,7 @@ public class RunConfigTests
     [InlineData("--joint_fit.patience=3", "--seed=1", "validation")]
     [InlineData("--joint_fit.schedule=linear", "--seed=1", "schedule")]
     [InlineData("--loss.text_encoder=bert", "--seed=1", "neither entity nor theme")]
+    [InlineData("--loss={\"report\":0,\"entity\":1,\"text_gradient\":false}", "--seed=1", "the adapters")]
     [InlineData("--data.source=ctrg", "--seed=1", "path")]
     [InlineData("--data.source=pictures", "--seed=1", "pictures")]
     [InlineData("--trunk_fit.cells=true", "--trunk_fit.places=false", "cells teach places")]
