@@ -149,6 +149,10 @@ public sealed class BadInputTests : IDisposable
             Assert.Contains($"keeps {lines - 1} of 60", killed.Error);
 
         PcrlProcess.Run("report", studies, "-o", report).AssertOneLineError("report.txt.partial", "other options");
+        string others = Directory.CreateDirectory(Path.Combine(_folder, "others")).FullName;
+        for (int i = 0; i < 2; i++)
+            Directory.CreateSymbolicLink(Path.Combine(others, $"{i}"), Repository.Sample("ct-ich-050"));
+        PcrlProcess.Run("report", others, "-o", report, "--temperature", "0").AssertOneLineError("report.txt.partial", "other studies");
         var last = PcrlProcess.Run("report", studies, "-o", report, "--temperature", "0");
         Assert.Equal(0, last.ExitCode);
         Assert.Matches(@"goes on behind \d+ finished reports", last.Error);

@@ -77,7 +77,8 @@ internal static class ReportCommand
             }
             if (withoutImages > 0)
                 await Console.Error.WriteLineAsync($"{arguments.GetValue(study)}: subfolders passed over for want of a readable image: {withoutImages}".ReplaceLineEndings(" "));
-            return await WriteManyAsync(studies, window, bundle, options, Sampling, asJson, path, cancellation);
+            string folder = Path.TrimEndingDirectorySeparator(arguments.GetValue(study)!);
+            return await WriteManyAsync(folder, studies, window, bundle, options, Sampling, asJson, path, cancellation);
         });
         return command;
     }
@@ -117,13 +118,15 @@ internal static class ReportCommand
     }
 
     private static async Task<int> WriteManyAsync(
-        IReadOnlyList<string> studies, WindowChoice window, string bundle, ReporterOptions options, Func<SamplingDefaults, SamplingOptions> sampling,
+        string folder, IReadOnlyList<string> studies, WindowChoice window, string bundle, ReporterOptions options, Func<SamplingDefaults, SamplingOptions> sampling,
         bool json, string? output, CancellationToken cancellation)
     {
         using var reporter = Reporter.Open(bundle, options, cancellation);
         var drawn = sampling(reporter.Manifest.Sampling);
         string model = Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(Path.Combine(bundle, Bundle.ManifestFile)))); // it holds the hashes of all other files
-        using var unfinished = output is null ? null : new UnfinishedReports(output, $"{model} {drawn} {window} {options.Precision} {(json ? "json" : "text")}", studies);
+        // The folder as given, which the reports name, and where that is.
+        string run = $"{folder} {Path.GetFullPath(folder)} {model} {drawn} {window} {options.Precision} {(json ? "json" : "text")}";
+        using var unfinished = output is null ? null : new UnfinishedReports(output, run, studies);
         await Console.Error.WriteLineAsync(reporter.Device);
         var left = unfinished?.Left ?? studies;
         if (unfinished?.Count > 0)

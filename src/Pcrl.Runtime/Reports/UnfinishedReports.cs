@@ -14,6 +14,7 @@ namespace Pcrl.Runtime.Reports;
 public sealed class UnfinishedReports : IDisposable
 {
     private const string Mark = "unfinished reports of pcrl";
+    private static readonly EnumerationOptions SeriesBelow = new() { RecurseSubdirectories = true, MaxRecursionDepth = 1, IgnoreInaccessible = true, AttributesToSkip = 0 };
 
     private readonly FileStream _stream;
     private readonly IReadOnlyList<string> _studies;
@@ -41,7 +42,7 @@ public sealed class UnfinishedReports : IDisposable
         Path = output + GgufWriter.PartialSuffix;
         AtomicFile.CheckTarget(Path);
         _studies = studies;
-        _stamps = studies.Distinct().ToDictionary(study => study, study => File.GetLastWriteTimeUtc(study).Ticks.ToString(CultureInfo.InvariantCulture));
+        _stamps = studies.Distinct().ToDictionary(study => study, Stamp);
         try
         {
             _stream = new FileStream(Path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
@@ -56,6 +57,34 @@ public sealed class UnfinishedReports : IDisposable
         }
     }
 
+    /// <summary>Name, size and time of each file that is read of a study: a folder's own time tells nothing of a file that was written over.</summary>
+    private static string Stamp(string study)
+    {
+        var stamp = new StringBuilder();
+        try
+        {
+            foreach (string file in Directory.Exists(study) ? Directory.EnumerateFiles(study, "*", SeriesBelow).Order(StringComparer.Ordinal) : (IEnumerable<string>)[study])
+                stamp.Append(CultureInfo.InvariantCulture, $"{file}\n{Look(file)}\n");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Reading the study will tell.
+        }
+        return Hash(stamp.ToString());
+
+        static (long Length, long Ticks)? Look(string file)
+        {
+            try
+            {
+                return RegularFile.Find(file) is { } found ? (found.Length, found.LastWriteTimeUtc.Ticks) : null;
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                return null; // a link to nowhere, which reading sets aside
+            }
+        }
+    }
+
     private void GoOn(string run)
     {
         byte[] head = Line(Mark, run), found = new byte[head.Length];
@@ -63,7 +92,7 @@ public sealed class UnfinishedReports : IDisposable
         if (!head.AsSpan().StartsWith(found))
         {
             throw new InputException(Path, found.AsSpan().StartsWith(Line(Mark, "").AsSpan(..^3))
-                ? "holds finished reports of a run with other options or another model: give those, or delete it"
+                ? "holds finished reports of a run with other studies, other options or another model: give those, or delete it"
                 : "is in the way: finished reports are kept there until all are");
         }
         long end = head.Length;
@@ -102,7 +131,9 @@ public sealed class UnfinishedReports : IDisposable
     }
 
     // A report in which a bit has turned must not pass for one.
-    private static string Sum(string study, string stamp, string text) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes($"{study}\n{stamp}\n{text}")));
+    private static string Sum(string study, string stamp, string text) => Hash($"{study}\n{stamp}\n{text}");
+
+    private static string Hash(string text) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
 
     private static byte[] Line(params string[] words) => [.. JsonSerializer.SerializeToUtf8Bytes(words, ReportJson.Default.StringArray), (byte)'\n'];
 

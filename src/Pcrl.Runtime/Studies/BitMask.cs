@@ -9,11 +9,14 @@ internal sealed class BitMask(int columns, int rows)
 {
     private readonly ulong[] _bits = new ulong[(columns + 63) / 64 * rows];
 
+    /// <summary>Words of a row.</summary>
+    public int Words => (columns + 63) / 64;
+
     /// <summary>Rows.</summary>
     public int Rows => rows;
 
     /// <summary>Bits of a row, the first column lowest; those after the last column stay 0.</summary>
-    public Span<ulong> Row(int y) => _bits.AsSpan(y * ((columns + 63) / 64), (columns + 63) / 64);
+    public Span<ulong> Row(int y) => _bits.AsSpan(y * Words, Words);
 
     /// <summary>Bits and box of each 4-connected part, ordered by each part's first bit, row by row.</summary>
     public List<(int Count, HeadBox Box)> Parts()

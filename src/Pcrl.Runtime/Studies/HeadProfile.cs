@@ -65,7 +65,7 @@ internal sealed record HeadProfile(IReadOnlyList<float> Parts, float Largest, He
     /// <summary>Clears the tissue that has no bone to its left, right, front or back.</summary>
     private static void KeepWithin(BitMask bones, BitMask tissue)
     {
-        int words = bones.Row(0).Length;
+        int words = bones.Words;
         Span<ulong> front = stackalloc ulong[words], back = stackalloc ulong[words];
         for (int y = 0; y < bones.Rows; y++)
         {

@@ -89,6 +89,35 @@ public sealed class UnfinishedReportsTests : IDisposable
         Assert.Equal([_studies[0], _studies[2]], unfinished.Left);
     }
 
+    /// <summary>A slice written over, of the same size, in a folder or in a series' folder below: the folders' own times stay.</summary>
+    [Theory]
+    [InlineData("study", "1.png", false)]
+    [InlineData("study/series", "1.dcm", false)]
+    [InlineData("study", "1.png", true)]
+    public void AStudyWhoseSliceHasChangedIsReadAnew(string folder, string slice, bool linked)
+    {
+        string study = _folder.File("study"), below = _folder.File(folder), file = Path.Combine(below, slice);
+        Directory.CreateDirectory(below);
+        string written = linked ? _folder.File("elsewhere") : file;
+        File.WriteAllBytes(written, [1]);
+        if (linked)
+            File.CreateSymbolicLink(file, written);
+        File.CreateSymbolicLink(Path.Combine(study, "round"), Path.Combine(study, "round"));
+        var (was, belowWas) = (Directory.GetLastWriteTimeUtc(study), Directory.GetLastWriteTimeUtc(below));
+        using (var unfinished = OpenOne())
+            unfinished.Add(study, "1");
+        using (var unfinished = OpenOne())
+            Assert.Empty(unfinished.Left);
+
+        File.WriteAllBytes(written, [2]);
+        File.SetLastWriteTimeUtc(written, DateTime.UtcNow.AddHours(1));
+        Assert.Equal((was, belowWas), (Directory.GetLastWriteTimeUtc(study), Directory.GetLastWriteTimeUtc(below)));
+        using (var unfinished = OpenOne())
+            Assert.Equal([study], unfinished.Left);
+
+        UnfinishedReports OpenOne() => new(_folder.File("out"), "run", [study]);
+    }
+
     [Fact]
     public void AnotherRunIsRefusedAndLosesNothing()
     {

@@ -12,6 +12,8 @@ public class HeadProfileTests
     [InlineData(130, 100, 0.55)]
     [InlineData(255, 200, 0.7)]
     [InlineData(640, 522, 0.6)]
+    [InlineData(2048, 15, 0.6)] // a strip between two samples
+    [InlineData(15, 2048, 0.6)]
     public void PartsAreThoseOfOneSampleAfterTheOther(int width, int height, double density)
     {
         var random = new Random(width);
