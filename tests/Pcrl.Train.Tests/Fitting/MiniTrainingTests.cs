@@ -153,6 +153,10 @@ public sealed class MiniTrainingTests : IDisposable
         File.AppendAllText(vocabulary, "右\n");
         Assert.Contains("vocab.txt: has 9 pieces", Assert.Throws<InputException>(() => Run(config, new Recorder())).Message);
         Assert.Contains("vocab_size is 8, fewer", Assert.Throws<InputException>(() => Run(config with { Pretrained = new PretrainedConfig() }, new Recorder())).Message);
+        File.Delete(vocabulary);
+        var seen = new Recorder();
+        Assert.Equal($"{vocabulary}: no such file or folder", Assert.Throws<InputException>(() => Run(config, seen)).Message);
+        Assert.Empty(seen.Stages); // said before anything is taught
     }
 
     [Fact]
