@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Text;
 using System.Text.RegularExpressions;
 
@@ -11,7 +12,7 @@ public sealed class Tokenizer
 {
     private readonly Dictionary<string, int> _ids;
     private readonly Dictionary<(int, int), (int Rank, int Merged)> _merges = [];
-    private readonly Dictionary<string, int[]> _cache = [];
+    private readonly ConcurrentDictionary<string, int[]> _cache = []; // studies are encoded on several threads
     private readonly Regex _special;
     private readonly Dictionary<char, byte> _bytes = [];
 

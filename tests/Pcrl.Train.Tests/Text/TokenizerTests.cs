@@ -35,6 +35,19 @@ public class TokenizerTests
     }
 
     [Fact]
+    public void Several_threads_may_encode_at_once()
+    {
+        // Short pieces that are new each time: what is remembered of them grows all the while.
+        string[] texts = [.. Enumerable.Range(0, 64).Select(text => string.Concat(Enumerable.Range(0, 2000).Select(i => $" {(char)('a' + i % 26)}{(char)(0x4E00 + 300 * text + i % 300)}")))];
+        int[] expected = [.. texts.Select(text => new Tokenizer(Data).Encode(text).Count)];
+        for (int round = 0; round < 10; round++)
+        {
+            var tokenizer = new Tokenizer(Data);
+            Assert.Equal(expected, texts.AsParallel().AsOrdered().WithDegreeOfParallelism(8).Select(text => tokenizer.Encode(text).Count));
+        }
+    }
+
+    [Fact]
     public void Known_phrases_become_few_tokens()
     {
         var tokenizer = new Tokenizer(Data);
