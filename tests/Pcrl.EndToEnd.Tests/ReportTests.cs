@@ -97,6 +97,7 @@ public sealed class ReportTests : IDisposable
         Assert.Equal(1, run.ExitCode);
         Assert.Single(run.Error.Split('\n'), line => line.StartsWith(damaged, StringComparison.Ordinal) && line.LastIndexOf(damaged, StringComparison.Ordinal) == 0);
         Assert.Contains("2 reports, 1 studies failed", run.Error);
+        Assert.Matches(@"(?m)^1/3 studies, \d+\.\d studies/minute, \d:\d\d:\d\d left$", run.Error); // the first at once, then one in ten seconds
         var reports = JsonDocument.Parse(run.Output).RootElement.EnumerateArray().ToArray();
         Assert.Equal(["ct-ich-050", "ct-ich-122"], reports.Select(r => Path.GetFileName(r.GetProperty("study").GetString())));
         foreach (var report in reports)

@@ -16,6 +16,9 @@ namespace Pcrl.Tools;
 /// </summary>
 internal static class ReportCommand
 {
+    /// <summary>Between two lines about a folder of studies.</summary>
+    private static readonly TimeSpan BetweenLines = TimeSpan.FromSeconds(10);
+
     public static Command Create()
     {
         var study = StudyOptions.Study();
@@ -132,11 +135,19 @@ internal static class ReportCommand
         if (unfinished?.Count > 0)
             await Console.Error.WriteLineAsync($"{unfinished.Path}: goes on behind {unfinished.Count} finished reports".ReplaceLineEndings(" "));
         var clock = Stopwatch.StartNew();
-        var (texts, failed) = (new List<string>(), 0);
+        var (texts, failed, done, told) = (new List<string>(), 0, 0, TimeSpan.Zero);
+        string PerMinute(int count) => (count / clock.Elapsed.TotalMinutes).ToString("0.0", System.Globalization.CultureInfo.InvariantCulture);
         try
         {
             await foreach (var outcome in ReportBatch.WriteAsync(reporter, left, window, drawn, cancellation))
             {
+                done++;
+                // Texts on the terminal are progress enough.
+                if ((json || output is not null) && (done == 1 || clock.Elapsed - told > BetweenLines))
+                {
+                    told = clock.Elapsed;
+                    await Console.Error.WriteLineAsync($"{done}/{left.Count} studies, {PerMinute(done)} studies/minute, {told * (left.Count - done) / done:h\\:mm\\:ss} left");
+                }
                 if (outcome.Report is not { } report)
                 {
                     failed++;
@@ -159,7 +170,6 @@ internal static class ReportCommand
             await Console.Error.WriteLineAsync($"{unfinished.Path}: keeps {unfinished.Count} of {studies.Count} reports; the same command goes on behind them".ReplaceLineEndings(" "));
             throw;
         }
-        double minutes = clock.Elapsed.TotalMinutes;
         var all = unfinished?.Texts ?? texts;
         string whole = json ? $"[{string.Join(",\n", all)}]" : string.Join("\n", all);
         if (output is not null)
@@ -168,8 +178,7 @@ internal static class ReportCommand
             Console.WriteLine(whole);
         unfinished?.Finish();
         int written = left.Count - failed;
-        await Console.Error.WriteLineAsync(
-            $"{written} reports, {failed} studies failed, {(written / minutes).ToString("0.0", System.Globalization.CultureInfo.InvariantCulture)} studies/minute");
+        await Console.Error.WriteLineAsync($"{written} reports, {failed} studies failed, {PerMinute(written)} studies/minute");
         return failed == 0 ? 0 : 1;
     }
 }
