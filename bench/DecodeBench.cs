@@ -41,7 +41,7 @@ internal static class DecodeBench
         {
             string? target = parsed.GetValue(output);
             if (target is not null)
-                Make(target); // said before the work, not after it
+                OutputFolder.Make(target); // said before the work, not after it
             string folder = Directory.CreateTempSubdirectory("pcrl-bench-").FullName;
             try
             {
@@ -102,18 +102,6 @@ internal static class DecodeBench
             return Task.FromResult(0);
         });
         return command;
-    }
-
-    private static void Make(string folder)
-    {
-        try
-        {
-            Directory.CreateDirectory(folder);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new InputException(folder, $"cannot be made ({e.Message})", e);
-        }
     }
 
     /// <summary>The visual tokens of the studies, [visual tokens, width] each.</summary>

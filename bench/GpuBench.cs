@@ -57,7 +57,7 @@ internal static class GpuBench
     private static int Run(DeviceKind kind, int seed, int rounds, int slices, bool tiny, string python, string[] torch, bool tiles, string output,
         CancellationToken cancellation)
     {
-        Directory.CreateDirectory(output);
+        OutputFolder.Make(output);
         var devices = new List<GpuDevice>();
         var text = new StringBuilder();
         try

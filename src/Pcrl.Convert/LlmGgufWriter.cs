@@ -173,6 +173,6 @@ public static class LlmGgufWriter
         if (model.Files.Count == 0)
             return null;
         string[] ofAdapter = adapter is null ? [] : Directory.Exists(adapter.Path) ? Directory.GetFiles(adapter.Path) : [adapter.Path];
-        return string.Join('\n', model.Files.Concat(ofAdapter).Order(StringComparer.Ordinal).Select(f => new FileInfo(f)).Select(f => $"{f.FullName}|{f.Length}|{f.LastWriteTimeUtc.Ticks}"));
+        return FileStamp.Of(model.Files.Concat(ofAdapter));
     }
 }

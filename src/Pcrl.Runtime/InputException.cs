@@ -22,6 +22,13 @@ public sealed class InputException : Exception
             : cause is FileNotFoundException or DirectoryNotFoundException ? "there is no such file"
             : $"cannot be read ({cause.Message})", cause);
 
+    /// <summary>Refuses paths under which there is nothing; null is no path.</summary>
+    public static void ThrowIfMissing(params IEnumerable<string?> paths)
+    {
+        if (paths.FirstOrDefault(path => path is not null && !File.Exists(path) && !Directory.Exists(path)) is { } missing)
+            throw new InputException(missing, "no such file or folder");
+    }
+
     /// <summary>For a path where a folder was wanted and is none.</summary>
     public static InputException NoFolder(string path) => new(path, File.Exists(path) ? "is a file, where a folder is wanted" : "no such folder");
 }

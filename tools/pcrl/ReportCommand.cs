@@ -126,10 +126,7 @@ internal static class ReportCommand
     {
         using var reporter = Reporter.Open(bundle, options, cancellation);
         var drawn = sampling(reporter.Manifest.Sampling);
-        string model = Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(Path.Combine(bundle, Bundle.ManifestFile)))); // it holds the hashes of all other files
-        // The folder as given, which the reports name, and where that is.
-        string run = $"{folder} {Path.GetFullPath(folder)} {model} {drawn} {window} {options.Precision} {(json ? "json" : "text")}";
-        using var unfinished = output is null ? null : new UnfinishedReports(output, run, studies);
+        using var unfinished = output is null ? null : new UnfinishedReports(output, Run(), studies);
         await Console.Error.WriteLineAsync(reporter.Device);
         var left = unfinished?.Left ?? studies;
         if (unfinished?.Count > 0)
@@ -180,5 +177,12 @@ internal static class ReportCommand
         int written = left.Count - failed;
         await Console.Error.WriteLineAsync($"{written} reports, {failed} studies failed, {PerMinute(written)} studies/minute");
         return failed == 0 ? 0 : 1;
+
+        string Run()
+        {
+            string model = Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(Path.Combine(bundle, Bundle.ManifestFile)))); // it holds the hashes of all other files
+            // The folder as given, which the reports name, and where that is.
+            return $"{folder} {Path.GetFullPath(folder)} {model} {drawn} {window} {options.Precision} {(json ? "json" : "text")}";
+        }
     }
 }

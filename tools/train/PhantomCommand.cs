@@ -35,14 +35,7 @@ internal static class PhantomCommand
             Write(parsed.GetValue(Seed), options, output);
             return 0;
         }
-        try
-        {
-            Directory.CreateDirectory(output);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new InputException(output, $"cannot be made ({e.Message})", e);
-        }
+        OutputFolder.Make(output);
         for (ulong seed = parsed.GetValue(Seed); seed < parsed.GetValue(Seed) + (ulong)count; seed++)
         {
             cancellation.ThrowIfCancellationRequested();

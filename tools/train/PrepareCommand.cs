@@ -53,11 +53,7 @@ internal static class PrepareCommand
         var vocabulary = parsed.GetValue(Vocabulary) is { } file ? ClueVocabulary.Load(file) : ClueVocabulary.Default;
         var data = ClueDataset.Find(parsed.GetValue(Dataset)!, config.Phantom);
         var (samPath, scorerPath) = (parsed.GetValue(Sam), parsed.GetValue(Scorer));
-        foreach (string path in new[] { samPath, scorerPath }.OfType<string>())
-        {
-            if (!File.Exists(path) && !Directory.Exists(path))
-                throw new InputException(path, "no such file or folder");
-        }
+        InputException.ThrowIfMissing(samPath, scorerPath);
         if (samPath is null || scorerPath is null)
         {
             string mini = parsed.GetValue(Mini)!;

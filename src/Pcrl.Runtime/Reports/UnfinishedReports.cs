@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
@@ -60,28 +59,13 @@ public sealed class UnfinishedReports : IDisposable
     /// <summary>Name, size and time of each file that is read of a study: a folder's own time tells nothing of a file that was written over.</summary>
     private static string Stamp(string study)
     {
-        var stamp = new StringBuilder();
         try
         {
-            foreach (string file in Directory.Exists(study) ? Directory.EnumerateFiles(study, "*", SeriesBelow).Order(StringComparer.Ordinal) : (IEnumerable<string>)[study])
-                stamp.Append(CultureInfo.InvariantCulture, $"{file}\n{Look(file)}\n");
+            return Hash(FileStamp.Of(Directory.Exists(study) ? Directory.EnumerateFiles(study, "*", SeriesBelow) : [study]));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // Reading the study will tell.
-        }
-        return Hash(stamp.ToString());
-
-        static (long Length, long Ticks)? Look(string file)
-        {
-            try
-            {
-                return RegularFile.Find(file) is { } found ? (found.Length, found.LastWriteTimeUtc.Ticks) : null;
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                return null; // a link to nowhere, which reading sets aside
-            }
+            return ""; // reading the study will tell
         }
     }
 

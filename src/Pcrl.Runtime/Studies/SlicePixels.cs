@@ -22,12 +22,12 @@ public abstract class SlicePixels
     /// <summary>Takes numbers as they are.</summary>
     /// <param name="pixels">[height, width], row-major.</param>
     /// <param name="width">Pixels per row.</param>
-    public static SlicePixels Of(float[] pixels, int width) => new Numbers(pixels, width);
+    public static SlicePixels Of(float[] pixels, int width) => new Plain<float>(pixels, width);
 
     /// <summary>Takes levels of grey as they are.</summary>
     /// <param name="levels">[height, width], row-major.</param>
     /// <param name="width">Pixels per row.</param>
-    public static SlicePixels Of(byte[] levels, int width) => new Levels(levels, width);
+    public static SlicePixels Of(byte[] levels, int width) => new Plain<byte>(levels, width);
 
     /// <summary>Takes stored values that a scale gives a meaning.</summary>
     /// <param name="stored">The array they lie in, little-endian where they have two bytes.</param>
@@ -53,32 +53,18 @@ public abstract class SlicePixels
         return all;
     }
 
-    private sealed class Numbers(float[] pixels, int width) : SlicePixels(width, pixels.Length / width)
+    /// <summary>Values that mean what they are.</summary>
+    private sealed class Plain<T>(T[] values, int width) : SlicePixels(width, values.Length / width) where T : unmanaged, INumber<T>
     {
         public override void Read(int y, int x, int step, Span<float> into)
         {
-            var from = pixels.AsSpan(y * Width + x, Width - x);
+            var from = values.AsSpan(y * Width + x, Width - x);
             if (step == 1)
-                from[..into.Length].CopyTo(into);
+                TensorPrimitives.ConvertTruncating<T, float>(from[..into.Length], into);
             else
             {
                 for (int i = 0; i < into.Length; i++)
-                    into[i] = from[i * step];
-            }
-        }
-    }
-
-    private sealed class Levels(byte[] levels, int width) : SlicePixels(width, levels.Length / width)
-    {
-        public override void Read(int y, int x, int step, Span<float> into)
-        {
-            var from = levels.AsSpan(y * Width + x, Width - x);
-            if (step == 1)
-                TensorPrimitives.ConvertTruncating<byte, float>(from[..into.Length], into);
-            else
-            {
-                for (int i = 0; i < into.Length; i++)
-                    into[i] = from[i * step];
+                    into[i] = float.CreateTruncating(from[i * step]);
             }
         }
     }

@@ -73,17 +73,7 @@ public sealed class RunFolder
 
     /// <summary>Makes the folder where it is missing.</summary>
     /// <exception cref="InputException">It cannot be made.</exception>
-    public void Create()
-    {
-        try
-        {
-            Directory.CreateDirectory(System.IO.Path.Combine(Path, "stages"));
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new InputException(Path, $"cannot be made ({e.Message})", e);
-        }
-    }
+    public void Create() => OutputFolder.Make(Path, "stages");
 
     /// <summary>Writes configuration, tokenizer, weights and adapters.</summary>
     /// <exception cref="InputException">The folder cannot be written.</exception>

@@ -21,14 +21,7 @@ public static class CluePictures
     /// <exception cref="InputException">The folder cannot be written.</exception>
     public static void Write(ClueStudy study, StudyClues clues, string folder)
     {
-        try
-        {
-            Directory.CreateDirectory(folder);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new InputException(folder, $"cannot be made ({e.Message})", e);
-        }
+        OutputFolder.Make(folder);
         using var gallery = Gallery(study, clues);
         using var found = Found(study, clues);
         byte[] galleryPng = Png(gallery), foundPng = Png(found);

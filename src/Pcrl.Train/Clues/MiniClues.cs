@@ -98,20 +98,15 @@ public static class MiniClues
     public static string SamFile(string folder) => Path.Combine(folder, "sam.safetensors");
 
     /// <summary>Folder of the image-text model inside a folder of mini models.</summary>
-    public static string ClipFolder(string folder) => Path.Combine(folder, "clip");
+    public static string ClipFolder(string folder) => Path.Combine(folder, Clip);
+
+    private const string Clip = "clip";
 
     /// <summary>Trains both models and writes them; the image-text model last, so that a folder with it is whole.</summary>
     /// <exception cref="InputException">The folder cannot be written.</exception>
     public static void Train(string folder, MiniCluesConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
-        try
-        {
-            Directory.CreateDirectory(ClipFolder(folder));
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new InputException(folder, $"cannot be made ({e.Message})", e);
-        }
+        OutputFolder.Make(folder, Clip);
         TrainingSlice[][] studies = [.. MakePhantoms(config, progress, cancellation).Select(study => Slices(study, config))];
         using var workers = new Workers(config.Workers);
         workers.Seed(config.Seed);

@@ -25,14 +25,7 @@ public static class PrepareRun
     public static (int Made, int Skipped) Run(
         ClueDataset data, ClueMaker maker, int imageSize, string folder, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
-        try
-        {
-            Directory.CreateDirectory(folder);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new InputException(folder, $"cannot be made ({e.Message})", e);
-        }
+        OutputFolder.Make(folder);
         var clock = Stopwatch.StartNew();
         int made = 0;
         for (int i = 0; i < data.Ids.Count; i++)

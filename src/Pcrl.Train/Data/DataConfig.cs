@@ -1,3 +1,5 @@
+using Pcrl.Runtime;
+
 namespace Pcrl.Train.Data;
 
 /// <summary>Where the studies of a joint fit come from.</summary>
@@ -42,8 +44,7 @@ public sealed record PretrainedConfig
     /// <summary>Tells these weights from others: name, size and time of every file; null where none are brought along.</summary>
     internal string? Stamp()
     {
-        var files = new[] { Trunk, Language, Bert }.OfType<string>().SelectMany(path => Directory.Exists(path) ? new DirectoryInfo(path).GetFiles() : [new FileInfo(path)])
-            .OrderBy(file => file.FullName, StringComparer.Ordinal).Select(file => $"{file.FullName} {file.Length} {file.LastWriteTimeUtc.Ticks}").ToList();
-        return files.Count == 0 ? null : string.Join('\n', files);
+        var files = new[] { Trunk, Language, Bert }.OfType<string>().SelectMany(path => Directory.Exists(path) ? Directory.GetFiles(path) : [path]).ToList();
+        return files.Count == 0 ? null : FileStamp.Of(files);
     }
 }

@@ -216,11 +216,7 @@ public sealed record RunConfig
             throw new InputException(Name, "language_base is not float32, so the LLM cannot be taught here: pretrained.language must name its weights");
         if (LanguageBase != BaseWeights.Float32 && Threads > 1)
             throw new InputException(Name, "each thread has a copy of the model, which a quantised LLM is too large for: threads must be 1");
-        foreach (string path in new[] { Pretrained.Trunk, Pretrained.Language, Pretrained.Bert, Pretrained.BertVocabulary, Data.Path, Data.Clues }.OfType<string>())
-        {
-            if (!File.Exists(path) && !Directory.Exists(path))
-                throw new InputException(path, "no such file or folder");
-        }
+        InputException.ThrowIfMissing(Pretrained.Trunk, Pretrained.Language, Pretrained.Bert, Pretrained.BertVocabulary, Data.Path, Data.Clues);
     }
 
     /// <summary>What cannot go together, or null.</summary>
