@@ -5,15 +5,22 @@ namespace Pcrl.Runtime.Vision;
 
 /// <summary>
 /// Layers in the order they run. While it is built nothing is allocated for activations; <see cref="Allocate"/> then gives
-/// values that are never alive at the same time the same memory.
+/// values that are never alive at the same time the same memory. Several threads may run it at once, each in a lane of its own: lanes share
+/// layers and weights, not activations.
 /// </summary>
-internal sealed class Network(Device device, WeightReader weights) : IDisposable
+/// <param name="device">Where it runs.</param>
+/// <param name="weights">Gives the weights.</param>
+/// <param name="lanes">Lanes that there are to be.</param>
+internal sealed class Network(Device device, WeightReader weights, int lanes = 1) : IDisposable
 {
+    /// <summary>Memory is given out in so many elements: extents stay within an int, and lanes begin at a cache line.</summary>
+    private const int Row = 1 << 10;
+
     private readonly List<Step> _steps = [];
     private readonly List<Tensor> _memory = []; // its own
 
-    /// <summary>A value that someone else holds the memory of.</summary>
-    public static Value Bind(Tensor tensor) => new(tensor.Shape) { Tensor = tensor };
+    /// <summary>A value that someone else holds the memory of, a tensor for each lane.</summary>
+    public static Value Bind(params Tensor[] tensors) => new(tensors[0].Shape) { Tensors = tensors };
 
     /// <summary>Adds a convolution with the weights <c>name.weight</c> and <c>name.bias</c>.</summary>
     public Value Add(string name, Conv2d op, Value input, Value? residual = null) =>
@@ -28,7 +35,18 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
         Add(Prepare(name, op, input, [op.Out, op.In], op.Out), input, into: into);
 
     /// <summary>Adds an operator without weights.</summary>
-    public Value Add(Operator op, Value input, Value? into = null) => Add(device.Prepare(op, input.Shape), input, into: into);
+    public Value Add(Operator op, Value input) => Add(device.Prepare(op, input.Shape), input);
+
+    /// <summary>Adds a layer, which is the network's from now on.</summary>
+    public Value Add(Layer layer, Value input, Value? residual = null, Value? into = null)
+    {
+        var output = into ?? new Value(layer.Output);
+        input.LastUse = Math.Max(input.LastUse, _steps.Count);
+        if (residual is not null)
+            residual.LastUse = Math.Max(residual.LastUse, _steps.Count);
+        _steps.Add(new(layer, input, output, residual));
+        return output;
+    }
 
     /// <summary>Allocates the activations.</summary>
     /// <param name="keep">Values that no later layer overwrites.</param>
@@ -42,7 +60,7 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
         for (int i = 0; i < _steps.Count; i++)
         {
             var step = _steps[i];
-            if (step.Output.Tensor is not null)
+            if (step.Output.Tensors is not null)
                 continue;
             // A residual that ends here may be written over: the layer reads each of its elements before it writes it.
             int slot = step.Residual is { } residual && residual.LastUse == i && slotOf.TryGetValue(residual, out int shared)
@@ -53,22 +71,22 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
                 slot = slots.Count;
                 slots.Add(default);
             }
-            slots[slot] = (Math.Max(slots[slot].Size, step.Output.Shape.Count), step.Output.LastUse);
+            slots[slot] = (Math.Max(slots[slot].Size, Row * ((step.Output.Shape.Count + Row - 1) / Row)), step.Output.LastUse);
             slotOf[step.Output] = slot;
         }
         List<Tensor> lent = [.. idle?._memory ?? []];
-        Tensor[] memory = [.. slots.Select(slot => Memory(slot.Size, lent))];
+        Tensor[] memory = [.. slots.Select(slot => Memory(slot.Size * lanes, lent))];
         foreach (var (value, slot) in slotOf)
-            value.Tensor = memory[slot].View(value.Shape);
+            value.Tensors = [.. Enumerable.Range(0, lanes).Select(lane => memory[slot].View(value.Shape, lane * slots[slot].Size))];
     }
 
     /// <summary>Runs all layers; cancellation is looked at before each.</summary>
-    public void Run(CancellationToken cancellation)
+    public void Run(CancellationToken cancellation, int lane = 0)
     {
         foreach (var step in _steps)
         {
             cancellation.ThrowIfCancellationRequested();
-            step.Layer.Run(step.Input.Tensor!, step.Output.Tensor!, step.Residual?.Tensor);
+            step.Layer.Run(step.Input.Tensors![lane], step.Output.Tensors![lane], step.Residual?.Tensors![lane]);
         }
     }
 
@@ -87,16 +105,6 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
         return device.Prepare(op, input.Shape, weights(name + ".weight", weightShape), bias);
     }
 
-    private Value Add(Layer layer, Value input, Value? residual = null, Value? into = null)
-    {
-        var output = into ?? new Value(layer.Output);
-        input.LastUse = Math.Max(input.LastUse, _steps.Count);
-        if (residual is not null)
-            residual.LastUse = Math.Max(residual.LastUse, _steps.Count);
-        _steps.Add(new(layer, input, output, residual));
-        return output;
-    }
-
     /// <summary>Takes the first lent tensor that is large enough, else a new one.</summary>
     private Tensor Memory(long size, List<Tensor> lent)
     {
@@ -105,15 +113,8 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
             lent.Remove(found);
             return found;
         }
-        _memory.Add(device.NewTensor(Flat(size)));
+        _memory.Add(device.NewTensor(new((int)(size / Row), 1, 1, Row)));
         return _memory[^1];
-    }
-
-    /// <summary>A shape of at least <paramref name="size"/> elements whose extents stay within an int.</summary>
-    private static Shape Flat(long size)
-    {
-        const int Row = 1 << 10;
-        return new((int)((size + Row - 1) / Row), 1, 1, Row);
     }
 
     /// <summary>What a layer reads or writes.</summary>
@@ -121,8 +122,8 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
     {
         public Shape Shape { get; } = shape;
 
-        /// <summary>The memory, once there is some.</summary>
-        public Tensor? Tensor { get; set; }
+        /// <summary>The memory of each lane, once there is some.</summary>
+        public Tensor[]? Tensors { get; set; }
 
         /// <summary>Number of the last step that reads it.</summary>
         public int LastUse { get; set; } = -1;

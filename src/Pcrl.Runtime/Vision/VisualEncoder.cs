@@ -50,7 +50,7 @@ public sealed class VisualEncoder : IDisposable
         var global = _branches.Add("global_visual_projector.0", new Linear(channels, width), Network.Bind(Trunk.Pooled));
         _branches.Add("global_visual_projector.1", new Linear(width, width), global, into: Network.Bind(_tokens.Images(_tokens.Shape.N - slices, slices)));
         _branches.Allocate(masks is null ? [] : [masks], idle: Trunk.Network);
-        _maskLogits = masks?.Tensor;
+        _maskLogits = masks?.Tensors![0];
     }
 
     /// <summary>Dimensions.</summary>
