@@ -141,7 +141,6 @@ public sealed class DeviceTests
         var opCase = new OpCase("", new Conv2d(inChannels, 32, kernel) { Padding = kernel / 2, Relu = true }, new(2, 9, 9, inChannels), Residual: true);
         OpData[] data = [.. Enumerable.Range(0, Parts).Select(opCase.Data)];
         using var layer = device.Prepare(opCase.Operator, opCase.Input, data[0].Weight, data[0].Bias);
-        using var again = device.Prepare(opCase.Operator, opCase.Input, data[0].Weight, data[0].Bias);
         var (x, y, r) = (Tensors(layer.Input), Tensors(layer.Output), Tensors(layer.Output));
         float[][] expected = [.. Enumerable.Range(0, Parts).Select(part =>
         {
@@ -150,7 +149,11 @@ public sealed class DeviceTests
         })];
         Assert.NotEqual(expected[0], expected[1]);
 
-        var lanes = Task.Run(() =>
+        await Task.WhenAll(Task.Run(RunLanes), Task.Run(() => RunTogether(Lanes)), Task.Run(() => RunTogether(Lanes + 1)));
+        foreach (var tensor in (Tensor[])[.. x, .. y, .. r])
+            tensor.Dispose();
+
+        void RunLanes()
         {
             for (int round = 0; round < 50; round++)
             {
@@ -160,21 +163,24 @@ public sealed class DeviceTests
                     Assert.Equal(expected[part], y[lane].ToArray());
                 });
             }
-        });
-        for (int round = 0; round < 50; round++)
-        {
-            Run(again, round % Parts, Lanes);
-            Assert.Equal(expected[round % Parts], y[Lanes].ToArray());
         }
-        await lanes;
-        foreach (var tensor in (Tensor[])[.. x, .. y, .. r])
-            tensor.Dispose();
+
+        void RunTogether(int at)
+        {
+            using var own = device.Prepare(opCase.Operator, opCase.Input, data[0].Weight, data[0].Bias);
+            for (int round = 0; round < 100; round++)
+            {
+                Run(own, (round + at) % Parts, at);
+                Assert.Equal(expected[(round + at) % Parts], y[at].ToArray());
+            }
+        }
 
         void Run(Layer layer, int part, int at)
         {
             x[at].Write(data[part].X);
             r[at].Write(data[part].Residual);
-            layer.Run(x[at], y[at], r[at]);
+            for (int i = 0; i < 5; i++)
+                layer.Run(x[at], y[at], r[at]);
         }
 
         Tensor[] Tensors(Shape shape) => [.. Enumerable.Range(0, Parts).Select(_ => device.NewTensor(shape))];
