@@ -147,7 +147,11 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         {
             using var many = new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, Sequences = parallel, Speculation = speculation, MostDrafted = drafts[0] })
             {
-                Stepped = (llamacpp, whole) => batches.Add((llamacpp.TotalMilliseconds, whole.TotalMilliseconds)),
+                Stepped = (llamacpp, whole) =>
+                {
+                    lock (batches) // contexts side by side
+                        batches.Add((llamacpp.TotalMilliseconds, whole.TotalMilliseconds));
+                },
             };
             many.WaitUntilReady();
             Add(speculation ? "speculative" : "plain", () =>
