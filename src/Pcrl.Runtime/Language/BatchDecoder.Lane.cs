@@ -18,6 +18,8 @@ public sealed partial class BatchDecoder
     /// <summary>A context of llama.cpp, and the only thread that uses it: writes some of the texts.</summary>
     private sealed class Lane : IDisposable
     {
+        private const int Unknown = -1;
+
         private readonly BatchDecoder _decoder;
         private readonly LanguageModel _model;
         private readonly int _sequences;
@@ -197,8 +199,9 @@ public sealed partial class BatchDecoder
                 _context.Decode(_rows.Batch);
                 LlamaNative.Synchronise(_context);
                 var decoded = clock.Elapsed;
+                int[]? drawn = DrawAhead();
                 foreach (var part in _batch)
-                    Read(part);
+                    Read(part, drawn);
                 _decoder.Stepped?.Invoke(decoded, clock.Elapsed);
                 if (_batch.TrueForAll(part => part.Unread == 1))
                     _policy.Measured(_rows.Count, clock.Elapsed.TotalSeconds);
@@ -301,16 +304,47 @@ public sealed partial class BatchDecoder
             return _decoder._options.WholeDrafts ? _gains.Count : _policy.Worth(CollectionsMarshal.AsSpan(_gains), writing);
         }
 
-        /// <summary>Draws from the logits of a text as long as its draft holds.</summary>
-        private void Read(Part part)
+        /// <summary>
+        /// What each row that gives logits would have drawn, by row; null where that is left until it is asked for. A token depends on its logits and its place alone, so where there is much to
+        /// look at all rows are drawn from at once, also those that turn out to follow a wrong draft.
+        /// </summary>
+        private unsafe int[]? DrawAhead()
+        {
+            int vocabulary = _model.Config.VocabSize;
+            var rows = _batch.Where(part => part.IsRead).SelectMany(part => Enumerable.Range(0, 1 + part.Drafted).Select(ahead => (Part: part, Ahead: ahead))).ToArray();
+            if ((long)rows.Length * vocabulary < _decoder._options.LogitsForThreads)
+                return null;
+            nint[] logits = [.. rows.Select(row => (nint)_context.Logits(row.Part.FirstOutput + row.Ahead))]; // llama.cpp is asked on this thread only
+            var drawn = new int[_rows.Count];
+            Parallel.For(0, rows.Length, i =>
+            {
+                var (part, ahead) = rows[i];
+                ref int token = ref drawn[part.FirstOutput + ahead];
+                try
+                {
+                    token = part.Sequence.Sampler.Next(new ReadOnlySpan<float>((float*)logits[i], vocabulary), part.Sequence.Tokens.Count + ahead);
+                }
+                catch (InputException)
+                {
+                    token = Unknown; // whoever needs it hears why
+                }
+            });
+            return drawn;
+        }
+
+        /// <summary>Goes on with a text as long as its draft holds.</summary>
+        /// <param name="part">Its rows.</param>
+        /// <param name="drawn">See <see cref="DrawAhead"/>.</param>
+        private void Read(Part part, int[]? drawn)
         {
             var sequence = part.Sequence;
             sequence.Position += part.Unread;
             int accepted = 0;
             while (part.IsRead)
             {
-                var logits = _context.Logits(part.FirstOutput + accepted, _model.Config.VocabSize);
-                int token = sequence.Sampler.Next(logits, sequence.Tokens.Count);
+                int row = part.FirstOutput + accepted;
+                var logits = _context.Logits(row, _model.Config.VocabSize);
+                int token = drawn is not null && drawn[row] != Unknown ? drawn[row] : sequence.Sampler.Next(logits, sequence.Tokens.Count);
                 if (_decoder.WrongRule is not null && accepted < part.Drafted)
                     token = _decoder.WrongRule(sequence.Sampler, logits, sequence.Draft![accepted], token);
                 sequence.Write(token, _model.EndsText(token), isFull: sequence.Position + accepted == _model.ContextLength);
