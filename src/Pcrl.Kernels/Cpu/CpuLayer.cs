@@ -1,8 +1,8 @@
 namespace Pcrl.Kernels.Cpu;
 
 /// <summary>
-/// A layer on the CPU. Its parts are shared out among all workers, or, in a lane, one worker does them all; so what a run reads and writes is
-/// noted for each worker by itself.
+/// A layer on the CPU. All workers share out the parts of a run; in a lane one worker does them all, and other lanes may be in the same layer.
+/// So what a run reads and writes is noted for each worker.
 /// </summary>
 internal abstract unsafe class CpuLayer : Layer
 {

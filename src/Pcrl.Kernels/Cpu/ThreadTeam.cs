@@ -8,10 +8,16 @@ namespace Pcrl.Kernels.Cpu;
 /// </summary>
 internal sealed class ThreadTeam : IDisposable
 {
-    /// <summary>Waiting costs a core its turn where cores are shared, sleeping costs a wake-up: spin for less than a millisecond till others have ended their parts,</summary>
+    /// <summary>
+    /// How often to spin till others have ended their last parts: 0.8 ms, longer than a part takes. Waiting costs a core its turn where cores
+    /// are shared, sleeping costs a wake-up, and the next job begins behind those parts.
+    /// </summary>
     private const int Spins = 2000;
 
-    /// <summary>and for some fifty microseconds where nobody is at work on a job, for the next one may be the next layer's.</summary>
+    /// <summary>
+    /// How often a helper spins that has no share in what goes on: 50 µs, in which the next layer begins if there is one. Behind the last layer
+    /// of a study all helpers of 16 cores would otherwise spin for longer than the study took them.
+    /// </summary>
     private const int IdleSpins = 128;
 
     private const int Open = 1 << 30;

@@ -93,7 +93,11 @@ internal sealed class Network : IDisposable
     }
 
     /// <summary>Runs all layers on what has been loaded already, for clocks. That is all of the study only where all goes through at once.</summary>
-    public void RunResident() => RunLayers(chunk: 0, lane: 0);
+    public void RunResident()
+    {
+        _cancellation = CancellationToken.None;
+        RunLayers(chunk: 0, lane: 0);
+    }
 
     public void Dispose()
     {

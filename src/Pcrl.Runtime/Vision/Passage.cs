@@ -11,10 +11,10 @@ namespace Pcrl.Runtime.Vision;
 /// <param name="Slices">Slices of a study, a multiple of <see cref="Chunk"/>.</param>
 internal sealed record Passage(int Lanes, int Chunk, int Slices)
 {
-    /// <summary>Slices in a lane of the trunk: more gain nothing, and fewer share a transform of the weights only where lanes would stay empty.</summary>
+    /// <summary>Slices together in a lane of the trunk: they share what is done to the weights, but more than four gain nothing.</summary>
     private const int MostInTrunk = 4;
 
-    /// <summary>Slices in a lane of the branches, which have hardly any pixels: so many fill a tile of the kernels at least.</summary>
+    /// <summary>Slices together in a lane of the branches, where a slice has hardly any pixels: with fewer, tiles of the kernels would be half empty.</summary>
     private const int LeastInBranches = 8;
 
     /// <summary>
