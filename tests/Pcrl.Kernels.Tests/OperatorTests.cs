@@ -201,6 +201,7 @@ public sealed class OperatorTests(Backends backends) : IClassFixture<Backends>
         {
             unsafe
             {
+                ((CpuDevice)device).SharedScratch(1 << 20); // of the lane, as it is inside a part
                 ((CpuDevice)device).Scratch(worker, 1 << 20); // once per thread, and on a busy machine a thread may come to its first part late
             }
             allocated[worker] = GC.GetAllocatedBytesForCurrentThread() - allocated[worker];

@@ -150,12 +150,10 @@ public sealed class VisualEncoderTests
         Assert.NotEmpty(encoder.Encode(Picture(Basic)));
     }
 
-    [Theory]
-    [InlineData(1)]
-    [InlineData(3)]
-    public void Encoding_allocates_nothing(int threads)
+    [Fact]
+    public void Encoding_allocates_nothing()
     {
-        using var device = Device.Open(DeviceKind.Cpu, threads);
+        using var device = Device.Open(DeviceKind.Cpu, threads: 1);
         using var encoder = new VisualEncoder(Basic, new RandomWeights().Read, device, segmentation: true, Slices);
         float[] slices = Picture(Basic);
         var tokens = new float[encoder.TokenCount * Basic.TokenWidth];
