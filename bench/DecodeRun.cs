@@ -130,10 +130,10 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         {
             using var many = new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, Sequences = parallel, Speculation = speculation, MostDrafted = drafts[0] })
             {
-                Stepped = (llamacpp, whole) =>
+                Stepped = batch =>
                 {
                     lock (batches) // contexts side by side
-                        batches.Add((llamacpp.TotalMilliseconds, whole.TotalMilliseconds));
+                        batches.Add((batch.Llamacpp.TotalMilliseconds, batch.Whole.TotalMilliseconds));
                 },
             };
             many.WaitUntilReady();

@@ -88,9 +88,9 @@ public sealed partial class BatchDecoder
                 while (true)
                 {
                     Drop();
+                    CloseGaps();
                     while (_running.Count + _suspects.Count < _sequences && Take() is { } arrival)
                         Admit(arrival);
-                    CloseGaps();
                     Step();
                 }
             }
@@ -118,18 +118,17 @@ public sealed partial class BatchDecoder
             return _decoder._arrivals.TryTake(out var arrival) ? arrival : null;
         }
 
+        /// <summary>Takes a text into the slot behind the others.</summary>
         private void Admit(Sequence sequence)
         {
-            int slot = 0;
-            while (_running.Concat(_suspects).Any(other => other.Slot == slot))
-                slot++;
-            sequence.Begin(slot);
+            sequence.Begin(_running.Count + _suspects.Count);
             Rewind(sequence);
             _running.Add(sequence);
         }
 
         /// <summary>
-        /// Moves the last texts into slots that have become free, keys and values with them: llama.cpp computes a batch in one go only for slots that follow one another.
+        /// Moves the last texts into slots that have become free, keys and values with them, and puts all in the order of their slots: llama.cpp computes a batch in one go only as far as each
+        /// text in it has the slot behind that of the one before.
         /// </summary>
         private void CloseGaps()
         {
@@ -143,6 +142,7 @@ public sealed partial class BatchDecoder
                 LlamaNative.Forget(Memory, last.Slot, HeadLength, -1); // the head stays for the next one
                 last.Slot = slot;
             }
+            _running.Sort(static (a, b) => a.Slot.CompareTo(b.Slot));
         }
 
         /// <summary>Takes a text out of its slot but for the head; what it was given and has written it would have to read again.</summary>
@@ -202,7 +202,7 @@ public sealed partial class BatchDecoder
                 int[]? drawn = DrawAhead();
                 foreach (var part in _batch)
                     Read(part, drawn);
-                _decoder.Stepped?.Invoke(decoded, clock.Elapsed);
+                _decoder.Stepped?.Invoke(new DecodedBatch(decoded, clock.Elapsed, _batch.ConvertAll(static part => part.Sequence.Slot)));
                 if (_batch.TrueForAll(part => part.Unread == 1))
                     _policy.Measured(_rows.Count, clock.Elapsed.TotalSeconds);
                 if (_suspects.TryPeek(out var suspect) && suspect.Tokens.Count > 0)

@@ -138,8 +138,14 @@ public sealed partial class BatchDecoder : IDisposable
         }
     }
 
-    /// <summary>Told after each batch, on the thread of its context, what it took llama.cpp, and what it took in all: to see where the time goes.</summary>
-    internal Action<TimeSpan, TimeSpan>? Stepped { get; init; }
+    /// <summary>A batch that is done.</summary>
+    /// <param name="Llamacpp">What it took llama.cpp.</param>
+    /// <param name="Whole">What it took in all.</param>
+    /// <param name="Slots">Slots of its texts, in the order of their rows.</param>
+    internal sealed record DecodedBatch(TimeSpan Llamacpp, TimeSpan Whole, IReadOnlyList<int> Slots);
+
+    /// <summary>Told of each batch, on the thread of its context: to see where the time goes.</summary>
+    internal Action<DecodedBatch>? Stepped { get; init; }
 
     /// <summary>What is taken where a drafted token was checked.</summary>
     /// <param name="sampler">Draws the text's tokens.</param>

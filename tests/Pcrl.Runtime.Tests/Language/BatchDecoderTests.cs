@@ -209,9 +209,20 @@ public sealed class BatchDecoderTests(TinyDecoders shared) : IClassFixture<TinyD
     public async Task Texts_are_written_in_all_contexts_at_once()
     {
         var threads = new System.Collections.Concurrent.ConcurrentDictionary<int, bool>();
-        using var decoder = new BatchDecoder(_model, Prompt, new DecodingOptions { Sequences = 12 }) { Stepped = (_, _) => threads[Environment.CurrentManagedThreadId] = true };
+        using var decoder = new BatchDecoder(_model, Prompt, new DecodingOptions { Sequences = 12 }) { Stepped = _ => threads[Environment.CurrentManagedThreadId] = true };
         await Task.WhenAll(Enumerable.Range(0, 40).Select(i => Text(decoder, TinyDecoders.Warm with { Seed = (ulong)i })));
         Assert.Equal(3, threads.Count);
+    }
+
+    [Fact]
+    public async Task Texts_of_a_batch_have_slots_one_behind_the_other_whoever_leaves_and_joins()
+    {
+        // llama.cpp computes what follows a text with another slot than the next one in a go of its own.
+        var slots = new List<IReadOnlyList<int>>();
+        using var many = new BatchDecoder(_model, Prompt, new DecodingOptions { Phrases = shared.Phrases, Sequences = 6 }) { Stepped = batch => slots.Add(batch.Slots) };
+        await Task.WhenAll(Enumerable.Range(0, 60).Select(i => Text(many, TinyDecoders.Warm with { Seed = (ulong)i, MaxTokens = 1 + 7 * i % 60 })));
+        Assert.InRange(slots.Count(batch => batch.Count > 2), 20, int.MaxValue);
+        Assert.All(slots, batch => Assert.Equal(Enumerable.Range(0, batch.Count), batch));
     }
 
     [Fact]
