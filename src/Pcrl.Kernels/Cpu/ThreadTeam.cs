@@ -120,7 +120,7 @@ internal sealed class ThreadTeam : IDisposable
         for (int spin = 0; Volatile.Read(ref _inside) > 0; spin++)
         {
             if (spin < Spins)
-                Thread.SpinWait(8);
+                Spin(spin);
             else
                 lock (_ended)
                     if (Volatile.Read(ref _inside) > 0)
@@ -137,7 +137,7 @@ internal sealed class ThreadTeam : IDisposable
             for (int spins = 0, idle = 0; _generation == seen && !_stop;)
             {
                 if (took && Volatile.Read(ref _work) is not null ? spins++ < Spins : idle++ < IdleSpins)
-                    Thread.SpinWait(8);
+                    Spin(spins);
                 else
                     lock (_signal)
                         if (_generation == seen && !_stop)
@@ -154,6 +154,14 @@ internal sealed class ThreadTeam : IDisposable
                 lock (_ended)
                     Monitor.Pulse(_ended);
         }
+    }
+
+    /// <summary>Who spins for long gives way to whoever else wants the core: it may be the one that is waited for.</summary>
+    private static void Spin(int spin)
+    {
+        Thread.SpinWait(8);
+        if (spin >= IdleSpins)
+            Thread.Yield();
     }
 
     /// <summary>Whether there was still a job to enter: this helper's, or the next one.</summary>
