@@ -45,7 +45,7 @@ public sealed partial class BatchDecoder : IDisposable
     private const int MostRows = 512; // llama.cpp's own physical batch; 30 texts with full drafts are at most 480
 
     /// <summary>Texts below which a context of their own is not worth it: rows that share a batch cost less.</summary>
-    private const int FewestInLane = 4;
+    private const int FewestOfWriter = 4;
 
     private readonly LanguageModel _model;
     private readonly DecodingOptions _options;
@@ -54,7 +54,7 @@ public sealed partial class BatchDecoder : IDisposable
     private readonly Task<PhraseModel>? _phrases;
     private readonly int _mostDrafted;
     private readonly CancellationTokenSource _closing = new();
-    private readonly List<Lane> _lanes = [];
+    private readonly List<Writer> _writers = [];
     private Exception? _ended; // why no more texts are taken
 
     /// <summary>Makes a decoder for one prompt.</summary>
@@ -78,11 +78,11 @@ public sealed partial class BatchDecoder : IDisposable
         _tail = model.Embed(model.Tokenize(prompt.Tail, parseSpecial: true));
         if (HeadLength + _tail.Length / model.Width >= model.ContextLength)
             throw new InputException("prompt", $"has {HeadLength + _tail.Length / model.Width} tokens, the context has room for {model.ContextLength - 1}");
-        int lanes = Math.Clamp(model.MostContexts, 1, Math.Max(1, options.Sequences / FewestInLane));
+        int writers = Math.Clamp(model.MostContexts, 1, Math.Max(1, options.Sequences / FewestOfWriter));
         try
         {
-            for (int i = 0; i < lanes; i++)
-                _lanes.Add(new Lane(this, (options.Sequences + i) / lanes));
+            for (int i = 0; i < writers; i++)
+                _writers.Add(new Writer(this, (options.Sequences + i) / writers));
         }
         catch
         {
@@ -92,8 +92,8 @@ public sealed partial class BatchDecoder : IDisposable
         // Learnt beside the first prompt; a text that is faster goes without a draft until then.
         if (options.Speculation)
             _phrases = Task.Run(() => new PhraseModel(options.Phrases.TakeWhile(_ => !_closing.IsCancellationRequested).Select(text => model.Tokenize(text)), model.EndToken));
-        foreach (var lane in _lanes)
-            lane.Start();
+        foreach (var writer in _writers)
+            writer.Start();
     }
 
     private int HeadLength => _head.Length / _model.Width;
@@ -102,7 +102,7 @@ public sealed partial class BatchDecoder : IDisposable
     public int Sequences => _options.Sequences;
 
     /// <summary>Contexts that write them, side by side.</summary>
-    internal int Contexts => _lanes.Count;
+    internal int Contexts => _writers.Count;
 
     /// <summary>Writes a text. The last piece carries the <see cref="GenerationSummary"/>.</summary>
     /// <param name="visualTokens">[visual tokens, width], row-major; may be empty.</param>
@@ -178,19 +178,19 @@ public sealed partial class BatchDecoder : IDisposable
     private void Cancel(Sequence sequence)
     {
         sequence.Cancel();
-        foreach (var lane in _lanes)
-            lane.AbortIfCancelled();
+        foreach (var writer in _writers)
+            writer.AbortIfCancelled();
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
         _closing.Cancel();
-        foreach (var lane in _lanes)
-            lane.Close();
+        foreach (var writer in _writers)
+            writer.Close();
         _phrases?.Wait(); // it uses the model
-        foreach (var lane in _lanes)
-            lane.Dispose();
+        foreach (var writer in _writers)
+            writer.Dispose();
         _arrivals.Dispose();
         _closing.Dispose();
     }

@@ -16,7 +16,7 @@ public sealed partial class BatchDecoder
     private readonly record struct Part(Sequence Sequence, int Unread, bool IsRead, int FirstOutput, int Drafted, int Padding);
 
     /// <summary>A context of llama.cpp, and the only thread that uses it: writes some of the texts.</summary>
-    private sealed class Lane : IDisposable
+    private sealed class Writer : IDisposable
     {
         private const int Unknown = -1;
 
@@ -36,7 +36,7 @@ public sealed partial class BatchDecoder
         /// <param name="decoder">Whose texts it writes.</param>
         /// <param name="sequences">Most texts at a time.</param>
         /// <exception cref="InputException">Memory is short.</exception>
-        public Lane(BatchDecoder decoder, int sequences)
+        public Writer(BatchDecoder decoder, int sequences)
         {
             (_decoder, _model, _sequences) = (decoder, decoder._model, sequences);
             int rows = Math.Min(MostRows, sequences * _model.ContextLength);
