@@ -7,7 +7,7 @@ namespace Pcrl.Bench;
 /// <param name="Way">Its name.</param>
 /// <param name="TokensPerSecond">Behind the first token, of all texts together.</param>
 /// <param name="Acceptance">Tokens per batch.</param>
-/// <param name="TokenMs">Milliseconds of wall time between a token and the one before it, p50, p95, p99. The tokens of one batch come at once.</param>
+/// <param name="TokenMs">Milliseconds a token behind the first, on the average of a text, p50, p95, p99 over the texts.</param>
 /// <param name="FirstTokenMs">Milliseconds to the first token, p50, p95, p99 over the texts.</param>
 /// <param name="Tokens">Tokens written.</param>
 internal sealed record DecodeRow(string Way, double TokensPerSecond, double Acceptance, double[] TokenMs, double[] FirstTokenMs, int Tokens);

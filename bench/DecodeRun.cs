@@ -23,28 +23,11 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
     /// <summary>
     /// One text. Wall time is split where the first token is drawn; processor time, which counts all threads, by writing a text of one token too.
     /// </summary>
-    private sealed record Text(string Written, int Tokens, int Steps, double First, double Whole, IReadOnlyList<double> Gaps)
+    private sealed record Text(string Written, int Tokens, int Steps, double First, double Whole)
     {
         public double Decode => Whole - First;
 
         public double Rate => (Tokens - 1) / Decode;
-    }
-
-    /// <summary>Counts tokens and the time between them, as their reader sees it: those of one piece come at once.</summary>
-    private sealed class Gaps
-    {
-        private long _last;
-
-        public List<double> Milliseconds { get; } = [];
-
-        public void Next(int tokens)
-        {
-            long now = Stopwatch.GetTimestamp();
-            if (_last != 0 && tokens > 0)
-                Milliseconds.Add(Stopwatch.GetElapsedTime(_last, now).TotalMilliseconds);
-            Milliseconds.AddRange(Enumerable.Repeat(0.0, Math.Max(0, tokens - 1)));
-            _last = now;
-        }
     }
 
     private PromptTemplate Prompt => bundle.Manifest.Prompt;
@@ -117,7 +100,7 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
                 return new CombinedCost(cost, 1, 1);
             using var decoder = new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, MostDrafted = cost.Rows - 1, WholeDrafts = true });
             decoder.WaitUntilReady();
-            var written = Enumerable.Range(0, texts).Select(i => Write(decoder, Study(i), Sampling(i), null).Summary).ToList();
+            var written = Enumerable.Range(0, texts).Select(i => Write(decoder, Study(i), Sampling(i)).Summary).ToList();
             double tokens = (double)written.Sum(text => text.GeneratedTokens - 1) / written.Sum(text => text.Steps - 1);
             return new CombinedCost(cost, tokens, tokens / cost.TimesOne);
         })];
@@ -147,13 +130,17 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         {
             using var many = new BatchDecoder(model, Prompt, new DecodingOptions { Phrases = phrases, Sequences = parallel, Speculation = speculation, MostDrafted = drafts[0] })
             {
-                Stepped = (llamacpp, whole) => batches.Add((llamacpp.TotalMilliseconds, whole.TotalMilliseconds)),
+                Stepped = batch =>
+                {
+                    lock (batches) // contexts side by side
+                        batches.Add((batch.Llamacpp.TotalMilliseconds, batch.Whole.TotalMilliseconds));
+                },
             };
             many.WaitUntilReady();
             Add(speculation ? "speculative" : "plain", () =>
             {
                 cancellation.ThrowIfCancellationRequested();
-                var written = Task.WhenAll(Enumerable.Range(0, count).Select(i => WriteAsync(many, Study(i), Sampling(i), null))).GetAwaiter().GetResult();
+                var written = Task.WhenAll(Enumerable.Range(0, count).Select(i => WriteAsync(many, Study(i), Sampling(i)))).GetAwaiter().GetResult();
                 same = alone.Zip(written).Count(pair => pair.First.Written == pair.Second.Text);
                 return written.Sum(text => text.Summary.GeneratedTokens);
             });
@@ -163,34 +150,32 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
 
     private Text Time(LlamaLoop loop, float[] visual, SamplingOptions options)
     {
-        var gaps = new Gaps();
         int tokens = 0;
-        double whole = Seconds(() => tokens = loop.Run([(visual, options)], () => gaps.Next(1)));
-        double first = processorTime ? Seconds(() => loop.Run([(visual, options with { MaxTokens = 1 })])) : whole - gaps.Milliseconds.Sum() / 1000;
-        return new Text("", tokens, tokens, first, whole, gaps.Milliseconds);
+        long start = Stopwatch.GetTimestamp(), drawn = 0;
+        double whole = Seconds(() => tokens = loop.Run([(visual, options)], () => drawn = drawn == 0 ? Stopwatch.GetTimestamp() : drawn));
+        double first = processorTime ? Seconds(() => loop.Run([(visual, options with { MaxTokens = 1 })])) : Stopwatch.GetElapsedTime(start, drawn).TotalSeconds;
+        return new Text("", tokens, tokens, first, whole);
     }
 
     private Text Time(BatchDecoder decoder, float[] visual, SamplingOptions options)
     {
-        var gaps = new Gaps();
         (string Text, GenerationSummary Summary)? written = null;
-        double whole = Seconds(() => written = Write(decoder, visual, options, gaps.Next));
+        double whole = Seconds(() => written = Write(decoder, visual, options));
         var (text, summary) = written!.Value;
-        double first = processorTime ? Seconds(() => Write(decoder, visual, options with { MaxTokens = 1 }, null)) : whole - summary.Decode.TotalSeconds;
-        return new Text(text, summary.GeneratedTokens, summary.Steps, first, whole, gaps.Milliseconds);
+        double first = processorTime ? Seconds(() => Write(decoder, visual, options with { MaxTokens = 1 })) : whole - summary.Decode.TotalSeconds;
+        return new Text(text, summary.GeneratedTokens, summary.Steps, first, whole);
     }
 
-    private static (string Text, GenerationSummary Summary) Write(BatchDecoder decoder, float[] visual, SamplingOptions options, Action<int>? read) =>
-        WriteAsync(decoder, visual, options, read).GetAwaiter().GetResult();
+    private static (string Text, GenerationSummary Summary) Write(BatchDecoder decoder, float[] visual, SamplingOptions options) =>
+        WriteAsync(decoder, visual, options).GetAwaiter().GetResult();
 
-    private static async Task<(string Text, GenerationSummary Summary)> WriteAsync(BatchDecoder decoder, float[] visual, SamplingOptions options, Action<int>? read)
+    private static async Task<(string Text, GenerationSummary Summary)> WriteAsync(BatchDecoder decoder, float[] visual, SamplingOptions options)
     {
         var text = new StringBuilder();
         GenerationSummary? summary = null;
         await foreach (var piece in decoder.GenerateAsync(visual, options).ConfigureAwait(false))
         {
             text.Append(piece.Text);
-            read?.Invoke(piece.Tokens);
             summary = piece.Summary;
         }
         return (text.ToString(), summary!);
@@ -208,7 +193,7 @@ internal sealed class DecodeRun(Bundle bundle, LanguageModel model, List<float[]
         int tokens = texts.Sum(t => t.Tokens);
         return new DecodeRow(
             way, texts.Sum(t => t.Tokens - 1) / texts.Sum(t => t.Decode), (double)tokens / texts.Sum(t => t.Steps),
-            Quantiles(texts.SelectMany(t => t.Gaps)), Quantiles(texts.Select(t => 1000 * t.First)), tokens);
+            Quantiles(texts.Where(t => t.Tokens > 1).Select(t => 1000 / t.Rate)), Quantiles(texts.Select(t => 1000 * t.First)), tokens);
     }
 
     private static double[] Quantiles(IEnumerable<double> values)

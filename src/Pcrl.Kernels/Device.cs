@@ -93,6 +93,20 @@ public abstract class Device : IDisposable
     /// <summary>How many images are best given to a layer together: a card is filled by all, the caches of a CPU by a few.</summary>
     public abstract int ImagesAtOnce { get; }
 
+    /// <summary>How many threads can take images through layers side by side; see <see cref="RunLanes"/>. One where every layer fills the device.</summary>
+    public virtual int Lanes => 1;
+
+    /// <summary>
+    /// Calls <paramref name="work"/>(part, lane) once for every part, as many at a time as there are <see cref="Lanes"/>, each in a lane of its
+    /// own. A layer that runs in a lane keeps to that thread and waits for no other; one layer may run in several lanes at once.
+    /// The first exception ends it and reaches the caller.
+    /// </summary>
+    public virtual void RunLanes(int parts, Action<int, int> work)
+    {
+        for (int part = 0; part < parts; part++)
+            work(part, 0);
+    }
+
     /// <summary>
     /// Whether an exception is the device's own failure (out of memory, lost, a driver that breaks down) and not the caller's: then everything on
     /// the device is lost, and another one can do the work.

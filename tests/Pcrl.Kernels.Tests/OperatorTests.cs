@@ -191,6 +191,8 @@ public sealed class OperatorTests(Backends backends) : IClassFixture<Backends>
         using var x = device.NewTensor(shape);
         using var y = device.NewTensor(layer.Output);
         using var z = device.NewTensor(pool.Output);
+        using var other = device.NewTensor(layer.Output);
+        Action<int, int> inLane = (_, lane) => layer.Run(x, lane == 0 ? y : other);
         // Each of the two threads counts for itself: what the test runner's threads allocate meanwhile is none of the layers' doing.
         var team = ((CpuDevice)device).Team;
         var allocated = new long[2];
@@ -199,6 +201,7 @@ public sealed class OperatorTests(Backends backends) : IClassFixture<Backends>
         {
             unsafe
             {
+                ((CpuDevice)device).SharedScratch(1 << 20); // of the lane, as it is inside a part
                 ((CpuDevice)device).Scratch(worker, 1 << 20); // once per thread, and on a busy machine a thread may come to its first part late
             }
             allocated[worker] = GC.GetAllocatedBytesForCurrentThread() - allocated[worker];
@@ -224,6 +227,7 @@ public sealed class OperatorTests(Backends backends) : IClassFixture<Backends>
             {
                 layer.Run(x, y);
                 pool.Run(y, z);
+                device.RunLanes(4, inLane);
             }
         }
     }

@@ -3,7 +3,7 @@ using Pcrl.Train.Torch;
 
 namespace Pcrl.Tools;
 
-/// <summary>The option <c>--device</c> of the commands that train.</summary>
+/// <summary>The option <c>--device</c> of the commands that compute with torch.</summary>
 internal static class DeviceOption
 {
     public static Option<string> Option { get; } = new("--device") { Description = "auto, cpu or cuda", DefaultValueFactory = _ => "auto" };

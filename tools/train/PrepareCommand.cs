@@ -33,7 +33,7 @@ internal static class PrepareCommand
     {
         var command = new Command("prepare", "Make mask galleries, entity clauses and themes of a data set; goes on where it was stopped")
         {
-            Dataset, Out, Sam, Scorer, Mini, Size, Report, Measured, MeasuredSeed, Pictures, Vocabulary, Threads,
+            Dataset, Out, Sam, Scorer, Mini, Size, Report, Measured, MeasuredSeed, Pictures, Vocabulary, Threads, DeviceOption.Option,
         };
         command.SetAction((parsed, cancellation) => Task.Run(() => Execute(parsed, cancellation), cancellation));
         return command;
@@ -54,6 +54,7 @@ internal static class PrepareCommand
         var data = ClueDataset.Find(parsed.GetValue(Dataset)!, config.Phantom);
         var (samPath, scorerPath) = (parsed.GetValue(Sam), parsed.GetValue(Scorer));
         InputException.ThrowIfMissing(samPath, scorerPath);
+        DeviceOption.Choose(parsed);
         if (samPath is null || scorerPath is null)
         {
             string mini = parsed.GetValue(Mini)!;

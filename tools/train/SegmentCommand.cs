@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
 using Pcrl.Runtime;
+using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Clues;
 using Pcrl.Train.Data;
 using Pcrl.Train.Models.Sam;
@@ -22,7 +23,7 @@ internal static class SegmentCommand
 
     public static Command Create()
     {
-        var command = new Command("segment", "Make the masks of one phantom slice with random weights of a published size, and print time and memory") { Size, Points, Threads };
+        var command = new Command("segment", "Make the masks of one phantom slice with random weights of a published size, and print time and memory") { Size, Points, Threads, DeviceOption.Option };
         command.SetAction((parsed, cancellation) => Task.Run(() => Run(parsed, cancellation), cancellation));
         return command;
     }
@@ -34,6 +35,7 @@ internal static class SegmentCommand
             if (parsed.GetValue(option) is < 1 or > 256)
                 throw new InputException(option.Name, "must be between 1 and 256");
         }
+        DeviceOption.Choose(parsed);
         TorchDevice.Configure(parsed.GetValue(Threads), seed: 1);
         const int side = 512;
         byte[] slice = [.. PhantomClueStudy.Create(1, new PhantomOptions(), side).Study.Slice(12).ToArray().SelectMany(v => new[] { v, v, v })];
@@ -43,7 +45,8 @@ internal static class SegmentCommand
 
         var clock = Stopwatch.StartNew();
         using (no_grad())
-            new SamMaskGenerator(sam, new SamGeneratorConfig()).Embed(slice, side, side).Embedding.Dispose();
+        using (var embedding = new SamMaskGenerator(sam, new SamGeneratorConfig()).Embed(slice, side, side).Embedding)
+            Weights.Floats(embedding); // once it is read a card has finished too
         Print($"image encoder {clock.Elapsed.TotalSeconds:0.0} s; peak memory {PeakMemory.Gibibytes} GiB");
         clock.Restart();
         // Random weights promise nothing of their masks: all are enlarged and judged by their stability, as none would be otherwise.

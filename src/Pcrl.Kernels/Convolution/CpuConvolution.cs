@@ -7,7 +7,7 @@ namespace Pcrl.Kernels.Convolution;
 /// Convolution, transposed convolution and linear layer on the CPU: the output pixels of all images in blocks of rows, each block against
 /// panels of packed weights, tile by tile. Rows of the left matrix are never built, only pointers to them.
 /// </summary>
-internal sealed unsafe class CpuConvolution : Layer
+internal sealed unsafe class CpuConvolution : CpuLayer
 {
     /// <summary>Tiles per block: as many rows as share one pass of a weight panel through the second-level cache.</summary>
     private const int TilesPerBlock = 16;
@@ -21,7 +21,6 @@ internal sealed unsafe class CpuConvolution : Layer
     /// <summary>Up to so many input channels kernel rows are read as one.</summary>
     private const int FewChannels = 8;
 
-    private readonly CpuDevice _device;
     private readonly int _groups;
     private readonly WeightOrder _order;
     private readonly bool _relu;
@@ -33,21 +32,14 @@ internal sealed unsafe class CpuConvolution : Layer
     private readonly long _ahead; // see TileJob
 
     private readonly Shape _source; // of the pixels that the gathers count
-    private readonly NativeBuffer? _padded; // the input with its padding, where kernel rows are read as one
-    private readonly Action<int, int> _pad;
-
-    private float* _input;
-    private float* _output;
-    private float* _residual;
+    private readonly Action<int, int>? _pad; // where kernel rows are read as one: copies the input to where its padding is in memory
 
     private CpuConvolution(CpuDevice device, Operator op, Shape input, Gather[] gathers, int groups, WeightOrder order, bool relu,
         ReadOnlySpan<float> weight, ReadOnlySpan<float> bias, Shape? padded = null)
         : base(device, op, input)
     {
         _source = padded ?? input;
-        _padded = padded is { } shape ? new NativeBuffer(shape.Count * sizeof(float)) : null;
-        _pad = Pad;
-        _device = device;
+        _pad = padded is null ? null : Pad;
         _groups = groups;
         _order = order;
         _relu = relu;
@@ -99,32 +91,38 @@ internal sealed unsafe class CpuConvolution : Layer
 
     public override void Dispose()
     {
-        _padded?.Dispose();
         foreach (var weights in _weights)
             weights.Dispose();
         _zeros.Dispose();
     }
 
-    private protected override void Execute(Tensor input, Tensor output, Tensor? residual)
+    private protected override void Execute(Call call)
     {
-        _input = ((CpuTensor)input).Data;
-        _output = ((CpuTensor)output).Data;
-        _residual = residual is CpuTensor added ? added.Data : null;
-        if (_padded is not null)
+        if (_pad is not null)
         {
-            _device.Team.Run(Input.N * Input.H, _pad);
-            _input = _padded.Floats;
+            call.Prepared = (float*)Cpu.SharedScratch(_source.Count * sizeof(float));
+            Share(_source.N * _source.H, _pad, call);
+            call.Input = call.Prepared;
         }
-        _device.Team.Run(_parts.Length, _work);
+        Share(_parts.Length, _work, call);
     }
 
-    /// <summary>Copies one row of an image to where it lies between the padding.</summary>
+    /// <summary>One row of an image with the padding around it.</summary>
     private void Pad(int part, int worker)
     {
-        var (image, y) = Math.DivRem(part, Input.H);
-        int top = (_source.H - Input.H) / 2, left = (_source.W - Input.W) / 2, row = Input.W * Input.C;
-        float* to = _padded!.Floats + image * _source.ImageCount + ((long)(y + top) * _source.W + left) * Input.C;
-        new ReadOnlySpan<float>(_input + (long)part * row, row).CopyTo(new Span<float>(to, row));
+        ref readonly var call = ref CallOf(worker);
+        var (image, y) = Math.DivRem(part, _source.H);
+        int top = (_source.H - Input.H) / 2, left = (_source.W - Input.W) / 2 * Input.C, row = Input.W * Input.C;
+        var to = new Span<float>(call.Prepared + (long)part * _source.W * Input.C, _source.W * Input.C);
+        y -= top;
+        if ((uint)y >= (uint)Input.H)
+        {
+            to.Clear();
+            return;
+        }
+        to[..left].Clear();
+        new ReadOnlySpan<float>(call.Input + ((long)image * Input.H + y) * row, row).CopyTo(to[left..]);
+        to[(left + row)..].Clear();
     }
 
     /// <summary>Cuts the work into parts: blocks of rows, and also runs of panels where there are too few blocks to keep every thread busy.</summary>
@@ -151,14 +149,15 @@ internal sealed unsafe class CpuConvolution : Layer
     private void Work(int index, int worker)
     {
         ref readonly var part = ref _parts[index];
+        var call = CallOf(worker);
         var gather = _gathers[part.Gather];
         var weights = _weights[part.Gather * _groups + part.Group];
-        int tileRows = Tile.Rows(_device.VectorBits), tileColumns = Tile.Columns(_device.VectorBits);
+        int tileRows = Tile.Rows(Cpu.VectorBits), tileColumns = Tile.Columns(Cpu.VectorBits);
         int padded = (part.Rows + tileRows - 1) / tileRows * tileRows, taps = gather.Taps.Length;
-        byte* scratch = (byte*)_device.Scratch(worker, (long)padded * sizeof(long) + (long)taps * padded * sizeof(float*));
+        byte* scratch = (byte*)Cpu.Scratch(worker, (long)padded * sizeof(long) + (long)taps * padded * sizeof(float*));
         long* target = (long*)scratch;
         float** source = (float**)(target + padded);
-        Resolve(gather, part, padded, source, target);
+        Resolve(gather, part, call.Input, padded, source, target);
         var job = new TileJob { SourceStride = padded, Depth = _order.Depth };
         // Either all panels stay in the second-level cache while the rows go by and are written whole, or all rows of the part do.
         bool rowsOutside = weights.Panels * weights.PanelSize * sizeof(float) <= ResidentBytes;
@@ -174,14 +173,14 @@ internal sealed unsafe class CpuConvolution : Layer
                     long column = (long)part.Group * _order.Columns + firstColumn;
                     job.Weight = weights.Panel(panel) + (long)tap * _order.Depth * tileColumns;
                     job.Bias = tap == 0 ? weights.Bias(panel) : _zeros.Floats;
-                    job.Output = _output + column;
-                    job.Residual = tap > 0 ? job.Output : _residual == null ? null : _residual + column;
+                    job.Output = call.Output + column;
+                    job.Residual = tap > 0 ? job.Output : call.Residual == null ? null : call.Residual + column;
                     job.Ahead = panel == part.FirstPanel ? _ahead : 0;
                     for (int row = outer, end = Math.Min(part.Rows, outer + outerStep); row < end; row += tileRows)
                     {
                         job.Source = source + tap * padded + row;
                         job.Target = target + row;
-                        Tile.Run(_device.VectorBits, job, Math.Min(tileRows, part.Rows - row), columns);
+                        Tile.Run(Cpu.VectorBits, job, Math.Min(tileRows, part.Rows - row), columns);
                     }
                 }
         }
@@ -189,11 +188,11 @@ internal sealed unsafe class CpuConvolution : Layer
 
     /// <summary>Turns the gather's pixel numbers into addresses for the rows of one part; rows beyond its end repeat the last one.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Resolve(Gather gather, in Part part, int padded, float** source, long* target)
+    private void Resolve(Gather gather, in Part part, float* input, int padded, float** source, long* target)
     {
         int taps = gather.Taps.Length, rows = gather.Rows;
         long pixel = _source.C;
-        float* channels = _input + (long)part.Group * _order.Depth, zeros = _zeros.Floats;
+        float* channels = input + (long)part.Group * _order.Depth, zeros = _zeros.Floats;
         for (int r = 0; r < part.Rows;)
         {
             // The rows that lie in one image.

@@ -4,21 +4,16 @@ using Pcrl.Kernels.Cpu;
 namespace Pcrl.Kernels.Convolution;
 
 /// <summary>A 1×1 convolution of a single channel on the CPU: every output channel is that value times a weight. Tiles would compute mostly nothing.</summary>
-internal sealed unsafe class CpuSpread : Layer
+internal sealed unsafe class CpuSpread : CpuLayer
 {
-    private readonly CpuDevice _device;
     private readonly float[] _weight;
     private readonly float[] _bias;
     private readonly bool _relu;
     private readonly Action<int, int> _work;
-    private float* _input;
-    private float* _output;
-    private float* _residual;
 
     public CpuSpread(CpuDevice device, Conv2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
         : base(device, op, input)
     {
-        _device = device;
         _weight = weight.ToArray();
         _bias = bias.IsEmpty ? new float[op.Out] : bias.ToArray();
         _relu = op.Relu;
@@ -32,27 +27,22 @@ internal sealed unsafe class CpuSpread : Layer
     {
     }
 
-    private protected override void Execute(Tensor input, Tensor output, Tensor? residual)
-    {
-        _input = ((CpuTensor)input).Data;
-        _output = ((CpuTensor)output).Data;
-        _residual = residual is CpuTensor added ? added.Data : null;
-        _device.Team.Run(Output.N * Output.H, _work);
-    }
+    private protected override void Execute(Call call) => Share(Output.N * Output.H, _work, call);
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Row(int part, int worker)
     {
         int channels = Output.C;
-        float* from = _input + (long)part * Input.W;
+        var call = CallOf(worker);
+        float* from = call.Input + (long)part * Input.W;
         long at = (long)part * Output.W * channels;
         for (int x = 0; x < Output.W; x++)
             for (int c = 0; c < channels; c++, at++)
             {
                 float value = from[x] * _weight[c] + _bias[c];
-                if (_residual != null)
-                    value += _residual[at];
-                _output[at] = _relu && value < 0 ? 0 : value; // not Max: a NaN must stay one
+                if (call.Residual != null)
+                    value += call.Residual[at];
+                call.Output[at] = _relu && value < 0 ? 0 : value; // not Max: a NaN must stay one
             }
     }
 }

@@ -10,7 +10,7 @@ namespace Pcrl.Kernels.Convolution;
 /// that costs two or three percent and saves keeping four times their size. A NaN or infinity in the input makes all outputs of the
 /// tiles that read it NaN, those just beyond its reach too.
 /// </summary>
-internal sealed unsafe class CpuWinograd : Layer
+internal sealed unsafe class CpuWinograd : CpuLayer
 {
     /// <summary>Most tiles, in rows of the tile kernel, that share one transform of the weights.</summary>
     private const int GroupsPerBlock = 16;
@@ -33,7 +33,6 @@ internal sealed unsafe class CpuWinograd : Layer
     private const int Taps = 9;
     private const int Frequencies = WinogradPoints.Frequencies;
 
-    private readonly CpuDevice _device;
     private readonly Conv2d _op;
     private readonly PackedWeights _weights;
     private readonly NativeBuffer _zeros; // what a pixel in the padding reads, and a panel without bias
@@ -48,15 +47,9 @@ internal sealed unsafe class CpuWinograd : Layer
     private readonly Action<int, int> _multiply;
     private readonly Action<int, int> _both;
 
-    private float* _input;
-    private float* _output;
-    private float* _residual;
-    private float* _transformed; // [frequency, tile, channel], unless the blocks are the threads' own
-
     public CpuWinograd(CpuDevice device, Conv2d op, Shape input, ReadOnlySpan<float> weight, ReadOnlySpan<float> bias)
         : base(device, op, input)
     {
-        _device = device;
         _op = op;
         _weights = new PackedWeights(Tile.Columns(device.VectorBits), [.. Enumerable.Range(0, Taps)], WeightOrder.Of(op), weight, bias, tapsTogether: true);
         _zeros = new NativeBuffer(Math.Max(op.In, _weights.PanelWidth) * sizeof(float));
@@ -68,8 +61,8 @@ internal sealed unsafe class CpuWinograd : Layer
         _block = _ownBlocks ? ownBlock : RoundUp((_tiles + blocks - 1) / blocks, tileRows);
         _rowStride = op.In + Skew;
         _frequencyStride = (long)(_ownBlocks ? _block : RoundUp(_tiles, tileRows)) * _rowStride + Skew;
-        _transform = (part, _) => Transform(part * TilesPerPart, Math.Min(_tiles, (part + 1) * TilesPerPart), _transformed, 0);
-        _multiply = (part, worker) => Multiply(part / _weights.Panels, part % _weights.Panels, _transformed, 0, (float*)_device.Scratch(worker, MultiplyBytes));
+        _transform = (part, worker) => Transform(CallOf(worker), part * TilesPerPart, Math.Min(_tiles, (part + 1) * TilesPerPart), 0);
+        _multiply = (part, worker) => Multiply(CallOf(worker), part / _weights.Panels, part % _weights.Panels, 0, (float*)Cpu.Scratch(worker, MultiplyBytes));
         _both = TransformAndMultiply;
     }
 
@@ -84,19 +77,16 @@ internal sealed unsafe class CpuWinograd : Layer
         _zeros.Dispose();
     }
 
-    private protected override void Execute(Tensor input, Tensor output, Tensor? residual)
+    private protected override void Execute(Call call)
     {
-        _input = ((CpuTensor)input).Data;
-        _output = ((CpuTensor)output).Data;
-        _residual = residual is CpuTensor added ? added.Data : null;
         if (_ownBlocks)
         {
-            _device.Team.Run(Blocks(_block), _both);
+            Share(Blocks(_block), _both, call);
             return;
         }
-        _transformed = (float*)_device.SharedScratch(TransformedBytes);
-        _device.Team.Run((_tiles + TilesPerPart - 1) / TilesPerPart, _transform);
-        _device.Team.Run(Blocks(_block) * _weights.Panels, _multiply);
+        call.Prepared = (float*)Cpu.SharedScratch(TransformedBytes);
+        Share((_tiles + TilesPerPart - 1) / TilesPerPart, _transform, call);
+        Share(Blocks(_block) * _weights.Panels, _multiply, call);
     }
 
     private long TransformedBytes => Frequencies * _frequencyStride * sizeof(float);
@@ -113,35 +103,37 @@ internal sealed unsafe class CpuWinograd : Layer
 
     private void TransformAndMultiply(int block, int worker)
     {
-        float* scratch = (float*)_device.Scratch(worker, MultiplyBytes + TransformedBytes), transformed = scratch + MultiplyBytes / sizeof(float);
+        float* scratch = (float*)Cpu.Scratch(worker, MultiplyBytes + TransformedBytes);
+        var call = CallOf(worker);
+        call.Prepared = scratch + MultiplyBytes / sizeof(float);
         int start = block * _block;
-        Transform(start, Math.Min(_tiles, start + _block), transformed, start);
+        Transform(call, start, Math.Min(_tiles, start + _block), start);
         for (int panel = 0; panel < _weights.Panels; panel++)
-            Multiply(block, panel, transformed, start, scratch);
+            Multiply(call, block, panel, start, scratch);
     }
 
     /// <summary>Transforms the inputs of some tiles.</summary>
+    /// <param name="call">What is read, and where it is put: [frequency, tile, channel].</param>
     /// <param name="start">First tile.</param>
     /// <param name="end">The tile after the last.</param>
-    /// <param name="transformed">[frequency, tile, channel].</param>
-    /// <param name="origin">The tile it begins with.</param>
+    /// <param name="origin">The tile that this begins with.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    private void Transform(int start, int end, float* transformed, int origin)
+    private void Transform(in Call call, int start, int end, int origin)
     {
         float** pixels = stackalloc float*[Frequencies];
         for (int tile = start; tile < end; tile++)
         {
             var (image, top, left) = Position(tile);
-            float* channels = _input + image * Input.ImageCount;
+            float* channels = call.Input + image * Input.ImageCount;
             for (int i = 0; i < Frequencies; i++)
             {
                 int y = top - _op.Padding.H + i / WinogradPoints.Side, x = left - _op.Padding.W + i % WinogradPoints.Side;
                 bool inside = (uint)y < (uint)Input.H && (uint)x < (uint)Input.W;
                 pixels[i] = inside ? channels + ((long)y * Input.W + x) * Input.C : _zeros.Floats;
             }
-            float* to = transformed + (long)(tile - origin) * _rowStride;
-            if (_device.VectorBits == 512)
+            float* to = call.Prepared + (long)(tile - origin) * _rowStride;
+            if (Cpu.VectorBits == 512)
                 WinogradTransform<Vector512<float>, Floats512>.Input(pixels, _op.In, to, _frequencyStride);
             else
                 WinogradTransform<Vector256<float>, Floats256>.Input(pixels, _op.In, to, _frequencyStride);
@@ -149,17 +141,17 @@ internal sealed unsafe class CpuWinograd : Layer
     }
 
     /// <summary>One block of tiles against one panel of weights.</summary>
+    /// <param name="call">Where transformed inputs are, and where results go.</param>
     /// <param name="block">The block.</param>
     /// <param name="panel">The panel.</param>
-    /// <param name="transformed">[frequency, tile, channel].</param>
-    /// <param name="origin">The tile it begins with.</param>
+    /// <param name="origin">The tile that the transformed inputs begin with.</param>
     /// <param name="scratch">Room for transformed weights and sums.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    private void Multiply(int block, int panel, float* transformed, int origin, float* scratch)
+    private void Multiply(in Call call, int block, int panel, int origin, float* scratch)
     {
         int start = block * _block, end = Math.Min(_tiles, start + _block);
-        int tileRows = Tile.Rows(_device.VectorBits), width = _weights.PanelWidth, depth = _op.In;
+        int tileRows = Tile.Rows(Cpu.VectorBits), width = _weights.PanelWidth, depth = _op.In;
         long weightStride = WeightStride, sumStride = SumStride;
         float* weights = scratch, sums = weights + Frequencies * weightStride; // [frequency, depth step, panel width], [frequency, tile, panel width]
         float** source = stackalloc float*[tileRows];
@@ -174,23 +166,23 @@ internal sealed unsafe class CpuWinograd : Layer
             for (int frequency = 0; frequency < Frequencies; frequency++)
             {
                 job.Weight = weights + frequency * weightStride;
-                float* rows = transformed + frequency * _frequencyStride + k;
+                float* rows = call.Prepared + frequency * _frequencyStride + k;
                 for (int tile = start; tile < end; tile += tileRows)
                 {
                     for (int row = 0; row < tileRows; row++)
                         source[row] = rows + (long)(tile - origin + row) * _rowStride; // beyond the last tile: memory of no meaning, sums that nobody reads
                     job.Output = sums + frequency * sumStride + (long)(tile - start) * width;
                     job.Residual = k == 0 ? null : job.Output;
-                    Tile.Full(_device.VectorBits, job);
+                    Tile.Full(Cpu.VectorBits, job);
                 }
             }
         }
-        Finish(panel, start, end, sums, sumStride);
+        Finish(call, panel, start, end, sums, sumStride);
     }
 
     private void TransformWeights(float* taps, int depth, int width, float* to, long stride)
     {
-        if (_device.VectorBits == 512)
+        if (Cpu.VectorBits == 512)
             WinogradTransform<Vector512<float>, Floats512>.Weights(taps, depth, width, to, stride);
         else
             WinogradTransform<Vector256<float>, Floats256>.Weights(taps, depth, width, to, stride);
@@ -198,10 +190,10 @@ internal sealed unsafe class CpuWinograd : Layer
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    private void Finish(int panel, int start, int end, float* sums, long sumStride)
+    private void Finish(in Call call, int panel, int start, int end, float* sums, long sumStride)
     {
         int width = _weights.PanelWidth, column = panel * width;
-        float* output = _output + column, residual = _residual == null ? null : _residual + column;
+        float* output = call.Output + column, residual = call.Residual == null ? null : call.Residual + column;
         long* target = stackalloc long[WinogradPoints.Outputs * WinogradPoints.Outputs];
         for (int tile = start; tile < end; tile++)
         {
@@ -212,16 +204,16 @@ internal sealed unsafe class CpuWinograd : Layer
                 target[i] = y < Output.H && x < Output.W ? image * Output.ImageCount + ((long)y * Output.W + x) * Output.C : -1;
             }
             float* from = sums + (long)(tile - start) * width;
-            bool finite = _device.VectorBits == 512
+            bool finite = Cpu.VectorBits == 512
                 ? WinogradTransform<Vector512<float>, Floats512>.Output(from, sumStride, width, _weights.Bias(panel), target, output, residual, _op.Relu)
                 : WinogradTransform<Vector256<float>, Floats256>.Output(from, sumStride, width, _weights.Bias(panel), target, output, residual, _op.Relu);
             if (!finite)
-                Redo(panel, tile, target, output, residual);
+                Redo(call.Input, panel, tile, target, output, residual);
         }
     }
 
     /// <summary>One tile of one panel without the transforms.</summary>
-    private void Redo(int panel, int tile, long* target, float* output, float* residual)
+    private void Redo(float* input, int panel, int tile, long* target, float* output, float* residual)
     {
         float** pixels = stackalloc float*[Taps];
         var (image, top, left) = Position(tile);
@@ -233,9 +225,9 @@ internal sealed unsafe class CpuWinograd : Layer
             {
                 int y = top + i / WinogradPoints.Outputs - _op.Padding.H + tap / 3, x = left + i % WinogradPoints.Outputs - _op.Padding.W + tap % 3;
                 bool inside = (uint)y < (uint)Input.H && (uint)x < (uint)Input.W;
-                pixels[tap] = inside ? _input + image * Input.ImageCount + ((long)y * Input.W + x) * Input.C : null;
+                pixels[tap] = inside ? input + image * Input.ImageCount + ((long)y * Input.W + x) * Input.C : null;
             }
-            if (_device.VectorBits == 512)
+            if (Cpu.VectorBits == 512)
                 WinogradTransform<Vector512<float>, Floats512>.Direct(pixels, _op.In, _weights.Panel(panel), _weights.PanelWidth, _weights.Bias(panel), target[i], output, residual, _op.Relu);
             else
                 WinogradTransform<Vector256<float>, Floats256>.Direct(pixels, _op.In, _weights.Panel(panel), _weights.PanelWidth, _weights.Bias(panel), target[i], output, residual, _op.Relu);

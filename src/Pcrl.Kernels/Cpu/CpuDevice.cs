@@ -9,7 +9,7 @@ internal sealed class CpuDevice : Device
 {
     public const int MaximumThreads = 1024;
 
-    private readonly NativeBuffer?[] _scratch; // one per worker, then the shared one
+    private readonly NativeBuffer?[] _scratch; // one per worker, the one that all share, those of lanes
 
     /// <param name="threads">0 for one per core.</param>
     /// <param name="vectorBits">512 or 256, 0 for the widest that the processor does in hardware. Tests choose it.</param>
@@ -19,7 +19,7 @@ internal sealed class CpuDevice : Device
     {
         VectorBits = vectorBits;
         Team = new ThreadTeam(threads);
-        _scratch = new NativeBuffer?[threads + 1];
+        _scratch = new NativeBuffer?[2 * threads + 1];
     }
 
     public int VectorBits { get; }
@@ -38,11 +38,15 @@ internal sealed class CpuDevice : Device
         return scratch.Address;
     }
 
-    /// <summary>Memory that all workers see, valid until the next layer asks for it.</summary>
-    public unsafe void* SharedScratch(long bytes) => Scratch(Threads, bytes);
+    /// <summary>Memory that all workers of a layer see, valid until the next layer asks for it. In a lane that is one worker.</summary>
+    public unsafe void* SharedScratch(long bytes) => Scratch(Threads + 1 + Team.Worker, bytes);
 
     /// <summary>Two share each weight that is read; more need more memory.</summary>
     public override int ImagesAtOnce => 2;
+
+    public override int Lanes => Threads;
+
+    public override void RunLanes(int parts, Action<int, int> work) => Team.Run(parts, work);
 
     public override bool IsFailure(Exception exception) => false;
 

@@ -8,13 +8,28 @@ namespace Pcrl.Kernels.Cpu;
 /// </summary>
 internal sealed class ThreadTeam : IDisposable
 {
-    /// <summary>Waiting costs a core its turn where cores are shared, sleeping costs a wake-up: spin for some microseconds only.</summary>
+    /// <summary>
+    /// How often to spin till others have ended their last parts: 0.8 ms, longer than a part takes. Waiting costs a core its turn where cores
+    /// are shared, sleeping costs a wake-up, and the next job begins behind those parts.
+    /// </summary>
     private const int Spins = 2000;
+
+    /// <summary>
+    /// How often a helper spins that has no share in what goes on: 50 µs, in which the next layer begins if there is one. Behind the last layer
+    /// of a study all helpers of 16 cores would otherwise spin for longer than the study took them.
+    /// </summary>
+    private const int IdleSpins = 128;
 
     private const int Open = 1 << 30;
 
-    private readonly Lock _oneJobAtATime = new();
-    private readonly object _signal = new();
+    [ThreadStatic]
+    private static ThreadTeam? s_team; // whose part the thread is in
+
+    [ThreadStatic]
+    private static int s_worker;
+
+    private readonly object _signal = new(); // a job is there
+    private readonly object _ended = new(); // all helpers have left it
     private readonly Thread[] _helpers;
     private Action<int, int>? _work;
     private int _parts;
@@ -42,37 +57,32 @@ internal sealed class ThreadTeam : IDisposable
 
     public int Size { get; }
 
-    /// <summary>Calls <paramref name="work"/>(part, worker) once for every part; worker is below <see cref="Size"/> and never in two calls at once. Not to be called from inside a part.</summary>
+    /// <summary>Held during a job; who has several that belong together holds it himself meanwhile.</summary>
+    public Lock Turn { get; } = new();
+
+    /// <summary>The worker that the calling thread is, −1 outside this team's parts.</summary>
+    public int Worker => s_team == this ? s_worker : -1;
+
+    /// <summary>Calls <paramref name="work"/>(part, worker) once for every part; worker is below <see cref="Size"/> and never in two calls at once. From inside a part: all of them on the worker that calls.</summary>
     public void Run(int parts, Action<int, int> work)
     {
-        lock (_oneJobAtATime)
+        if (Worker is >= 0 and var alone)
         {
-            if (parts == 1 || Size == 1)
-            {
-                for (int part = 0; part < parts; part++)
-                    work(part, 0);
-                return;
-            }
+            for (int part = 0; part < parts; part++)
+                work(part, alone);
+            return;
+        }
+        lock (Turn)
+        {
             _work = work;
             _parts = parts;
             _next = 0;
-            Volatile.Write(ref _inside, Open);
-            lock (_signal)
-            {
-                _generation++;
-                Monitor.PulseAll(_signal);
-            }
+            bool shared = parts > 1 && Size > 1;
+            if (shared)
+                CallHelpers();
             TakeParts(0);
-            Interlocked.And(ref _inside, ~Open);
-            for (int spin = 0; Volatile.Read(ref _inside) > 0; spin++)
-            {
-                if (spin < Spins)
-                    Thread.SpinWait(8);
-                else
-                    lock (_signal)
-                        if (Volatile.Read(ref _inside) > 0)
-                            Monitor.Wait(_signal);
-            }
+            if (shared)
+                AwaitHelpers();
             _work = null;
             if (_failure is { } failure)
             {
@@ -93,15 +103,41 @@ internal sealed class ThreadTeam : IDisposable
             helper.Join();
     }
 
+    private void CallHelpers()
+    {
+        Volatile.Write(ref _inside, Open);
+        lock (_signal)
+        {
+            _generation++;
+            for (int sleepers = Math.Min(_parts - 1, _helpers.Length); sleepers > 0; sleepers--)
+                Monitor.Pulse(_signal);
+        }
+    }
+
+    private void AwaitHelpers()
+    {
+        Interlocked.And(ref _inside, ~Open);
+        for (int spin = 0; Volatile.Read(ref _inside) > 0; spin++)
+        {
+            if (spin < Spins)
+                Spin(spin);
+            else
+                lock (_ended)
+                    if (Volatile.Read(ref _inside) > 0)
+                        Monitor.Wait(_ended);
+        }
+    }
+
     private void Help(int worker)
     {
         int seen = 0;
+        bool took = false;
         while (true)
         {
-            for (int spin = 0; _generation == seen && !_stop; spin++)
+            for (int spins = 0, idle = 0; _generation == seen && !_stop;)
             {
-                if (spin < Spins)
-                    Thread.SpinWait(8);
+                if (took && Volatile.Read(ref _work) is not null ? spins++ < Spins : idle++ < IdleSpins)
+                    Spin(spins);
                 else
                     lock (_signal)
                         if (_generation == seen && !_stop)
@@ -110,13 +146,22 @@ internal sealed class ThreadTeam : IDisposable
             if (_stop)
                 return;
             seen = _generation;
+            took = false;
             if (!Enter())
                 continue;
-            TakeParts(worker);
+            took = TakeParts(worker);
             if (Interlocked.Decrement(ref _inside) == 0)
-                lock (_signal)
-                    Monitor.PulseAll(_signal);
+                lock (_ended)
+                    Monitor.Pulse(_ended);
         }
+    }
+
+    /// <summary>Who spins for long gives way to whoever else wants the core: it may be the one that is waited for.</summary>
+    private static void Spin(int spin)
+    {
+        Thread.SpinWait(8);
+        if (spin >= IdleSpins)
+            Thread.Yield();
     }
 
     /// <summary>Whether there was still a job to enter: this helper's, or the next one.</summary>
@@ -132,11 +177,16 @@ internal sealed class ThreadTeam : IDisposable
         return false;
     }
 
-    private void TakeParts(int worker)
+    /// <summary>Does parts until there are none left.</summary>
+    /// <returns>Whether it got any.</returns>
+    private bool TakeParts(int worker)
     {
+        bool took = false;
+        var (outerTeam, outerWorker) = (s_team, s_worker); // the caller may be in a part of another team
+        (s_team, s_worker) = (this, worker);
         try
         {
-            for (int part; (part = Interlocked.Increment(ref _next) - 1) < _parts;)
+            for (int part; (part = Interlocked.Increment(ref _next) - 1) < _parts; took = true)
                 _work!(part, worker);
         }
         catch (Exception failure)
@@ -144,5 +194,7 @@ internal sealed class ThreadTeam : IDisposable
             Interlocked.CompareExchange(ref _failure, ExceptionDispatchInfo.Capture(failure), null);
             Volatile.Write(ref _next, _parts);
         }
+        (s_team, s_worker) = (outerTeam, outerWorker);
+        return took;
     }
 }

@@ -5,15 +5,12 @@ using Pcrl.Kernels.Cpu;
 namespace Pcrl.Kernels.Pooling;
 
 /// <summary>Pooling on the CPU: an output row per part, some channels of a pixel at once, their maximum or sum in a register.</summary>
-internal sealed unsafe class CpuPooling : Layer
+internal sealed unsafe class CpuPooling : CpuLayer
 {
-    private readonly CpuDevice _device;
     private readonly (int First, int End)[] _rows; // input rows of each output row
     private readonly (int First, int End)[] _columns;
     private readonly bool _maximum; // else the mean
     private readonly Action<int, int> _work;
-    private float* _input;
-    private float* _output;
 
     public CpuPooling(CpuDevice device, MaxPool2d op, Shape input)
         : this(device, op, input, y => MaxPool2d.Window(y, op.Kernel.H, op.Stride.H, op.Padding.H, input.H),
@@ -29,7 +26,6 @@ internal sealed unsafe class CpuPooling : Layer
     private CpuPooling(CpuDevice device, Operator op, Shape input, Func<int, (int, int)> rows, Func<int, (int, int)> columns, bool maximum)
         : base(device, op, input)
     {
-        _device = device;
         _rows = [.. Enumerable.Range(0, Output.H).Select(rows)];
         _columns = [.. Enumerable.Range(0, Output.W).Select(columns)];
         _maximum = maximum;
@@ -40,12 +36,7 @@ internal sealed unsafe class CpuPooling : Layer
     {
     }
 
-    private protected override void Execute(Tensor input, Tensor output, Tensor? residual)
-    {
-        _input = ((CpuTensor)input).Data;
-        _output = ((CpuTensor)output).Data;
-        _device.Team.Run(Output.N * Output.H, _work);
-    }
+    private protected override void Execute(Call call) => Share(Output.N * Output.H, _work, call);
 
     /// <summary>One row of an output image.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -56,7 +47,8 @@ internal sealed unsafe class CpuPooling : Layer
         var (n, y) = Math.DivRem(part, Output.H);
         var (top, bottom) = _rows[y];
         int channels = Output.C;
-        float* image = _input + n * Input.ImageCount, pixel = _output + (long)part * Output.W * channels;
+        ref readonly var call = ref CallOf(worker);
+        float* image = call.Input + n * Input.ImageCount, pixel = call.Output + (long)part * Output.W * channels;
         foreach (var (left, right) in _columns)
         {
             float start = _maximum ? float.NegativeInfinity : 0, scale = _maximum ? 1 : 1f / ((bottom - top) * (right - left));

@@ -25,13 +25,17 @@ public sealed record DecodingOptions
 
     /// <summary>Puts whole drafts into the batch, whatever they cost: to measure how many of them are accepted.</summary>
     internal bool WholeDrafts { get; init; }
+
+    /// <summary>Logits of a batch from which on its rows are drawn from on all cores: 128,256 of them take one 0.1 ms, and a draft on a card has sixteen such rows.</summary>
+    internal int LogitsForThreads { get; init; } = 1 << 18;
 }
 
 /// <summary>
 /// Writes texts with a <see cref="LanguageModel"/>, several at a time in one llama.cpp context (continuous batching: a text joins and leaves
 /// between two batches). The head of the prompt is read once and stays in the context; a text costs what follows it. Each batch holds, for every text, its unread
 /// rows and a draft of what comes next, of one length for all; of the draft, those tokens stay that are drawn anyway. A text that fails takes no other down: what
-/// shared a failed batch is read again, one at a time.
+/// shared a failed batch is read again, one at a time. A model too small for several threads has several such contexts where there are cores for them, each with a thread
+/// of its own; a text goes to whoever is free.
 /// </summary>
 public sealed partial class BatchDecoder : IDisposable
 {
@@ -40,23 +44,18 @@ public sealed partial class BatchDecoder : IDisposable
 
     private const int MostRows = 512; // llama.cpp's own physical batch; 30 texts with full drafts are at most 480
 
+    /// <summary>Texts below which a context of their own is not worth it: rows that share a batch cost less.</summary>
+    private const int FewestOfWriter = 4;
+
     private readonly LanguageModel _model;
     private readonly DecodingOptions _options;
-    private readonly LlamaContextHandle _context;
-    private readonly LlamaRows _rows;
     private readonly float[] _head, _tail;
     private readonly BlockingCollection<Sequence> _arrivals = new(new ConcurrentQueue<Sequence>());
-    private readonly List<Sequence> _running = [];
-    private readonly Queue<Sequence> _suspects = new();
-    private readonly List<Part> _batch = [];
-    private readonly List<double> _gains = [];
     private readonly Task<PhraseModel>? _phrases;
-    private readonly DraftPolicy _policy = new();
     private readonly int _mostDrafted;
     private readonly CancellationTokenSource _closing = new();
-    private readonly Lock _flight = new();
-    private readonly Thread _thread;
-    private Exception? _ended; // why the thread takes no more texts
+    private readonly List<Writer> _writers = [];
+    private Exception? _ended; // why no more texts are taken
 
     /// <summary>Makes a decoder for one prompt.</summary>
     /// <param name="model">The model; must live longer.</param>
@@ -79,21 +78,31 @@ public sealed partial class BatchDecoder : IDisposable
         _tail = model.Embed(model.Tokenize(prompt.Tail, parseSpecial: true));
         if (HeadLength + _tail.Length / model.Width >= model.ContextLength)
             throw new InputException("prompt", $"has {HeadLength + _tail.Length / model.Width} tokens, the context has room for {model.ContextLength - 1}");
-        int rows = Math.Min(MostRows, options.Sequences * model.ContextLength);
-        var size = new LlamaContextSize(model.ContextLength, options.Sequences, rows, Math.Min(rows, options.Sequences * (1 + _mostDrafted)));
-        _context = LlamaContextHandle.Create(model, size);
-        _rows = new LlamaRows(rows, model.Width);
+        int writers = Math.Clamp(model.MostContexts, 1, Math.Max(1, options.Sequences / FewestOfWriter));
+        try
+        {
+            for (int i = 0; i < writers; i++)
+                _writers.Add(new Writer(this, (options.Sequences + i) / writers));
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
         // Learnt beside the first prompt; a text that is faster goes without a draft until then.
         if (options.Speculation)
             _phrases = Task.Run(() => new PhraseModel(options.Phrases.TakeWhile(_ => !_closing.IsCancellationRequested).Select(text => model.Tokenize(text)), model.EndToken));
-        _thread = new Thread(Run) { IsBackground = true, Name = "decoder" };
-        _thread.Start();
+        foreach (var writer in _writers)
+            writer.Start();
     }
 
     private int HeadLength => _head.Length / _model.Width;
 
     /// <summary>Texts that are written at the same time.</summary>
     public int Sequences => _options.Sequences;
+
+    /// <summary>Contexts that write them, side by side.</summary>
+    internal int Contexts => _writers.Count;
 
     /// <summary>Writes a text. The last piece carries the <see cref="GenerationSummary"/>.</summary>
     /// <param name="visualTokens">[visual tokens, width], row-major; may be empty.</param>
@@ -129,8 +138,14 @@ public sealed partial class BatchDecoder : IDisposable
         }
     }
 
-    /// <summary>Told after each batch what it took llama.cpp, and what it took in all: to see where the time goes.</summary>
-    internal Action<TimeSpan, TimeSpan>? Stepped { get; init; }
+    /// <summary>A batch that is done.</summary>
+    /// <param name="Llamacpp">What it took llama.cpp.</param>
+    /// <param name="Whole">What it took in all.</param>
+    /// <param name="Slots">Slots of its texts, in the order of their rows.</param>
+    internal sealed record DecodedBatch(TimeSpan Llamacpp, TimeSpan Whole, IReadOnlyList<int> Slots);
+
+    /// <summary>Told of each batch, on the thread of its context: to see where the time goes.</summary>
+    internal Action<DecodedBatch>? Stepped { get; init; }
 
     /// <summary>What is taken where a drafted token was checked.</summary>
     /// <param name="sampler">Draws the text's tokens.</param>
@@ -163,23 +178,19 @@ public sealed partial class BatchDecoder : IDisposable
     private void Cancel(Sequence sequence)
     {
         sequence.Cancel();
-        lock (_flight)
-        {
-            if (_batch.Count > 0 && _batch.TrueForAll(static part => part.Sequence.IsCancelled))
-                _context.Abort(true);
-        }
+        foreach (var writer in _writers)
+            writer.AbortIfCancelled();
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
         _closing.Cancel();
-        lock (_flight)
-            _context.Abort(true);
-        _thread.Join();
+        foreach (var writer in _writers)
+            writer.Close();
         _phrases?.Wait(); // it uses the model
-        _context.Dispose();
-        _rows.Dispose();
+        foreach (var writer in _writers)
+            writer.Dispose();
         _arrivals.Dispose();
         _closing.Dispose();
     }

@@ -27,6 +27,5 @@ public sealed record GenerationSummary(
 
 /// <summary>A piece of the text as it grows.</summary>
 /// <param name="Text">Whole characters; a character that spans tokens comes with its last one.</param>
-/// <param name="Tokens">Tokens since the piece before.</param>
 /// <param name="Summary">Set on the last piece only, which always comes unless the generation is cancelled or fails.</param>
-public sealed record GeneratedPiece(string Text, int Tokens, GenerationSummary? Summary = null);
+public sealed record GeneratedPiece(string Text, GenerationSummary? Summary = null);

@@ -51,6 +51,8 @@ public sealed unsafe class LanguageModel : IDisposable
     /// </summary>
     private const long SmallModelBytes = 64 << 20;
 
+    private const int ThreadsPerContext = 4;
+
     private const int AllLayers = -1;
 
     private readonly GgufFile _file;
@@ -76,6 +78,7 @@ public sealed unsafe class LanguageModel : IDisposable
             throw new InputException(file.Path, "changed while it was read");
         }
         _ownKernelTypes = Device.Kind != LanguageDevice.Cpu ? [] : [.. file.Tensors.Values.Where(LlamaKernels.Fit).Select(tensor => tensor.Type).Distinct().Order()];
+        MostContexts = isSmall && Device.Kind == LanguageDevice.Cpu ? Math.Max(1, threads / ThreadsPerContext) : 1;
         EndToken = (int)file.GetInteger("tokenizer.ggml.eos_token_id");
     }
 
@@ -91,8 +94,11 @@ public sealed unsafe class LanguageModel : IDisposable
     /// <summary>Whether its matrices are multiplied by <see cref="LlamaKernels"/>, to which more rows at once cost little.</summary>
     internal bool HasOwnKernels => _ownKernelTypes is not [] && LlamaKernels.Problem is null;
 
-    /// <summary>CPU threads that contexts use.</summary>
+    /// <summary>CPU threads that a context uses.</summary>
     internal int Threads { get; }
+
+    /// <summary>Contexts that are worth having side by side: several on the CPU where one has a single thread, and one thread in four, for studies have to be read and encoded too.</summary>
+    internal int MostContexts { get; }
 
     /// <summary>The token that ends a text.</summary>
     public int EndToken { get; }

@@ -43,16 +43,17 @@ public readonly record struct Candidate(int Token, double Weight);
 /// So a text is the same alone or among others, with or without speculation, as far as the device's kernels give the same logits; and a drafter that runs the same race with its guess of the
 /// probabilities mostly picks the same token, the more often the better the guess.
 /// </para>
+/// <para>Any number of threads may draw at the same time.</para>
 /// </summary>
 public sealed class Sampler
 {
     /// <summary>Logits that stay in the nearest cache while pass after pass goes over them.</summary>
     private const int Block = 1024;
 
+    [ThreadStatic]
+    private static Scratch? _scratch;
+
     private readonly SamplingOptions _options;
-    private readonly float[] _weights = new float[Block];
-    private float[] _peaks = [];
-    private Candidate[] _candidates = new Candidate[64];
 
     /// <summary>Makes a sampler.</summary>
     /// <exception cref="InputException">An option is out of range.</exception>
@@ -100,19 +101,21 @@ public sealed class Sampler
     /// Order of the reference: logits / temperature, softmax, drop where the mass ahead exceeds top-p, renormalise.
     /// </summary>
     /// <param name="logits">[vocabulary]</param>
-    /// <returns>Valid until the next call.</returns>
+    /// <returns>Valid until this thread's next call.</returns>
     /// <exception cref="InputException">A logit is NaN or infinite.</exception>
     public ReadOnlySpan<Candidate> Filter(ReadOnlySpan<float> logits)
     {
+        var scratch = _scratch ??= new Scratch();
         int blocks = (logits.Length + Block - 1) / Block;
-        if (_peaks.Length < blocks)
-            _peaks = new float[blocks];
+        if (scratch.Peaks.Length < blocks)
+            scratch.Peaks = new float[blocks];
+        float[] peaks = scratch.Peaks;
         float maximum = float.NegativeInfinity;
         for (int start = 0, block = 0; start < logits.Length; start += Block, block++)
         {
             var part = logits[start..Math.Min(start + Block, logits.Length)];
             RefuseNonFinite(part);
-            maximum = Math.Max(maximum, _peaks[block] = TensorPrimitives.Max(part));
+            maximum = Math.Max(maximum, peaks[block] = TensorPrimitives.Max(part));
         }
         // Tokens below (1 - p) / vocabulary have less than 1 - p together, so more than p lies ahead of each of them: they are
         // out, and only the few others need sorting. (The slack covers rounding when all are equal.) The likeliest weighs 1, so the sum is no less.
@@ -122,12 +125,12 @@ public sealed class Sampler
         for (int start = 0, block = 0; start < logits.Length; start += Block, block++)
         {
             var part = logits[start..Math.Min(start + Block, logits.Length)];
-            var weights = _weights.AsSpan(0, part.Length);
+            var weights = scratch.Weights.AsSpan(0, part.Length);
             TensorPrimitives.Subtract(part, maximum, weights);
             TensorPrimitives.Divide(weights, _options.Temperature, weights);
             TensorPrimitives.Exp(weights, weights);
             sum += TensorPrimitives.Sum<float>(weights);
-            if (MathF.Exp((_peaks[block] - maximum) / _options.Temperature) < least)
+            if (MathF.Exp((peaks[block] - maximum) / _options.Temperature) < least)
                 continue;
             for (int i = 0; i < weights.Length; i++)
             {
@@ -136,18 +139,19 @@ public sealed class Sampler
                 // The few that matter are weighed in double precision.
                 double weight = Math.Exp(((double)part[i] - maximum) / _options.Temperature);
                 sum += weight - weights[i];
-                if (count == _candidates.Length)
-                    Array.Resize(ref _candidates, 2 * count);
-                _candidates[count++] = new Candidate(start + i, weight);
+                if (count == scratch.Candidates.Length)
+                    Array.Resize(ref scratch.Candidates, 2 * count);
+                scratch.Candidates[count++] = new Candidate(start + i, weight);
             }
         }
+        var candidates = scratch.Candidates.AsSpan(0, count);
         int first = 0;
-        for (int i = 0; i < count; i++)
+        foreach (var candidate in candidates)
         {
-            if (_candidates[i].Weight >= least * sum) // now that the sum is known
-                _candidates[first++] = _candidates[i];
+            if (candidate.Weight >= least * sum) // now that the sum is known
+                candidates[first++] = candidate;
         }
-        var candidates = _candidates.AsSpan(0, first);
+        candidates = candidates[..first];
         candidates.Sort(LikeliestFirst);
         int kept = Nucleus(candidates, sum);
         double mass = 0;
@@ -196,6 +200,14 @@ public sealed class Sampler
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
         z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
         return z ^ (z >> 31);
+    }
+
+    /// <summary>Memory of a thread; texts come and go, and 128 thousand logits are looked at for each token.</summary>
+    private sealed class Scratch
+    {
+        public readonly float[] Weights = new float[Block];
+        public float[] Peaks = [];
+        public Candidate[] Candidates = new Candidate[64];
     }
 
     private static void RefuseNonFinite(ReadOnlySpan<float> logits)

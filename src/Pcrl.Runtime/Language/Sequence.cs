@@ -19,7 +19,7 @@ internal sealed class Sequence(float[] prompt, int visualTokens, int promptToken
     private readonly List<int> _tokens = [];
     private readonly StringBuilder _unread = new();
     private long _begin, _first, _handedOver;
-    private int _steps, _drafted, _unreadTokens;
+    private int _steps, _drafted;
     private volatile bool _cancelled;
 
     /// <summary>Embeddings of the prompt behind its head, [rows, width].</summary>
@@ -84,7 +84,6 @@ internal sealed class Sequence(float[] prompt, int visualTokens, int promptToken
         if (!endsText)
         {
             _tokens.Add(token);
-            _unreadTokens++;
             text.Append(token, _unread);
         }
         StopReason? stop = endsText ? StopReason.EndOfText
@@ -112,9 +111,8 @@ internal sealed class Sequence(float[] prompt, int visualTokens, int promptToken
 
     private GeneratedPiece TakePiece(GenerationSummary? summary)
     {
-        var piece = new GeneratedPiece(_unread.ToString(), _unreadTokens, summary);
+        var piece = new GeneratedPiece(_unread.ToString(), summary);
         _unread.Clear();
-        _unreadTokens = 0;
         return piece;
     }
 

@@ -13,8 +13,8 @@ public sealed record StudyOutcome(string Study, Report? Report, string? Problem)
 /// <summary>Reports of many studies: while some are written, the next one is read and encoded.</summary>
 public static class ReportBatch
 {
-    /// <summary>Studies that are read at the same time; pictures of a study are decoded on all cores anyway.</summary>
-    private const int Reading = 2;
+    /// <summary>Studies that are read at the same time. Pictures of a study are decoded on all cores anyway, but much of reading is not shared out.</summary>
+    private static readonly int Reading = Math.Max(2, Environment.ProcessorCount / 2);
 
     /// <summary>Writes a report of each study. One that fails takes no other down.</summary>
     /// <param name="reporter">The opened bundle.</param>

@@ -4,22 +4,44 @@ using Pcrl.Kernels.Convolution;
 namespace Pcrl.Runtime.Vision;
 
 /// <summary>
-/// Layers in the order they run. While it is built nothing is allocated for activations; <see cref="Allocate"/> then gives
-/// values that are never alive at the same time the same memory.
+/// Layers in the order they run, and the passage of a study through them. While it is built nothing is allocated for activations;
+/// <see cref="Allocate"/> then gives values that are never alive at the same time the same memory. Lanes share layers and weights, not activations.
 /// </summary>
-internal sealed class Network(Device device, WeightReader weights) : IDisposable
+internal sealed class Network : IDisposable
 {
+    /// <summary>Memory is given out in so many elements: extents stay within an int, and every lane's begins at a cache line.</summary>
+    private const int Row = 1 << 10;
+
+    private readonly Device _device;
+    private readonly WeightReader _weights;
+    private readonly Passage _passage;
     private readonly List<Step> _steps = [];
     private readonly List<Tensor> _memory = []; // its own
+    private readonly Action<int, int> _runChunk;
+    private readonly Action<int, int>? _load;
+    private CancellationToken _cancellation; // of the run
 
-    /// <summary>A value that someone else holds the memory of.</summary>
-    public static Value Bind(Tensor tensor) => new(tensor.Shape) { Tensor = tensor };
+    /// <param name="device">Where it runs.</param>
+    /// <param name="weights">Gives the weights.</param>
+    /// <param name="passage">How slices go through.</param>
+    /// <param name="load">Called with chunk and lane before the layers, to fill what is bound to the lane.</param>
+    public Network(Device device, WeightReader weights, Passage passage, Action<int, int>? load = null)
+    {
+        (_device, _weights, _passage, _load) = (device, weights, passage, load);
+        _runChunk = RunChunk;
+    }
+
+    /// <summary>Values of all slices, whose memory someone else holds.</summary>
+    public Value Bind(Tensor tensor) => new(tensor.Shape with { N = _passage.Chunk }) { Tensors = _passage.Split(tensor), OfChunks = true };
+
+    /// <summary>Values of the chunk that is in a lane; someone else holds their memory, a tensor for each lane.</summary>
+    public static Value Bind(Tensor[] lanes) => new(lanes[0].Shape) { Tensors = lanes };
 
     /// <summary>Adds a convolution with the weights <c>name.weight</c> and <c>name.bias</c>.</summary>
-    public Value Add(string name, Conv2d op, Value input, Value? residual = null) =>
-        Add(Prepare(name, op, input, [op.Out, op.In / op.Groups, op.Kernel.H, op.Kernel.W], op.Out), input, residual);
+    public Value Add(string name, Conv2d op, Value input, Value? residual = null, Value? into = null) =>
+        Add(Prepare(name, op, input, [op.Out, op.In / op.Groups, op.Kernel.H, op.Kernel.W], op.Out), input, residual, into);
 
-    /// <inheritdoc cref="Add(string, Conv2d, Value, Value?)"/>
+    /// <inheritdoc cref="Add(string, Conv2d, Value, Value?, Value?)"/>
     public Value Add(string name, ConvTranspose2d op, Value input) =>
         Add(Prepare(name, op, input, [op.In, op.Out, op.Kernel.H, op.Kernel.W], op.Out), input);
 
@@ -28,21 +50,18 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
         Add(Prepare(name, op, input, [op.Out, op.In], op.Out), input, into: into);
 
     /// <summary>Adds an operator without weights.</summary>
-    public Value Add(Operator op, Value input, Value? into = null) => Add(device.Prepare(op, input.Shape), input, into: into);
+    public Value Add(Operator op, Value input, Value? into = null) => Add(_device.Prepare(op, input.Shape), input, into: into);
 
     /// <summary>Allocates the activations.</summary>
-    /// <param name="keep">Values that no later layer overwrites.</param>
     /// <param name="idle">A network that never runs between the start of this one and the last use of its values: its memory is used where it is large enough.</param>
-    public void Allocate(ReadOnlySpan<Value> keep, Network? idle = null)
+    public void Allocate(Network? idle = null)
     {
-        foreach (var value in keep)
-            value.LastUse = int.MaxValue;
         var slots = new List<(long Size, int FreeAfter)>();
         var slotOf = new Dictionary<Value, int>();
         for (int i = 0; i < _steps.Count; i++)
         {
             var step = _steps[i];
-            if (step.Output.Tensor is not null)
+            if (step.Output.Tensors is not null)
                 continue;
             // A residual that ends here may be written over: the layer reads each of its elements before it writes it.
             int slot = step.Residual is { } residual && residual.LastUse == i && slotOf.TryGetValue(residual, out int shared)
@@ -53,23 +72,31 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
                 slot = slots.Count;
                 slots.Add(default);
             }
-            slots[slot] = (Math.Max(slots[slot].Size, step.Output.Shape.Count), step.Output.LastUse);
+            slots[slot] = (Math.Max(slots[slot].Size, (step.Output.Shape.Count + Row - 1) / Row * Row), step.Output.LastUse);
             slotOf[step.Output] = slot;
         }
         List<Tensor> lent = [.. idle?._memory ?? []];
-        Tensor[] memory = [.. slots.Select(slot => Memory(slot.Size, lent))];
+        Tensor[] memory = [.. slots.Select(slot => Memory(slot.Size * _passage.Lanes, lent))];
         foreach (var (value, slot) in slotOf)
-            value.Tensor = memory[slot].View(value.Shape);
+            value.Tensors = [.. Enumerable.Range(0, _passage.Lanes).Select(lane => memory[slot].View(value.Shape, lane * slots[slot].Size))];
     }
 
-    /// <summary>Runs all layers; cancellation is looked at before each.</summary>
+    /// <summary>Takes a study through; cancellation is looked at before each layer.</summary>
     public void Run(CancellationToken cancellation)
     {
-        foreach (var step in _steps)
-        {
-            cancellation.ThrowIfCancellationRequested();
-            step.Layer.Run(step.Input.Tensor!, step.Output.Tensor!, step.Residual?.Tensor);
-        }
+        _cancellation = cancellation;
+        if (_passage.Lanes > 1)
+            _device.RunLanes(_passage.Chunks, _runChunk);
+        else
+            for (int chunk = 0; chunk < _passage.Chunks; chunk++)
+                RunChunk(chunk, lane: 0);
+    }
+
+    /// <summary>Runs all layers on what has been loaded already, for clocks. That is all of the study only where all goes through at once.</summary>
+    public void RunResident()
+    {
+        _cancellation = CancellationToken.None;
+        RunLayers(chunk: 0, lane: 0);
     }
 
     public void Dispose()
@@ -80,11 +107,26 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
             memory.Dispose();
     }
 
+    private void RunChunk(int chunk, int lane)
+    {
+        _load?.Invoke(chunk, lane);
+        RunLayers(chunk, lane);
+    }
+
+    private void RunLayers(int chunk, int lane)
+    {
+        foreach (var step in _steps)
+        {
+            _cancellation.ThrowIfCancellationRequested();
+            step.Layer.Run(step.Input.Of(chunk, lane), step.Output.Of(chunk, lane), step.Residual?.Of(chunk, lane));
+        }
+    }
+
     private Layer Prepare(string name, Operator op, Value input, ReadOnlySpan<int> weightShape, int biases)
     {
         // The bias is copied: the reader's span lives only until its next call.
-        float[] bias = weights(name + ".bias", [biases]).ToArray();
-        return device.Prepare(op, input.Shape, weights(name + ".weight", weightShape), bias);
+        float[] bias = _weights(name + ".bias", [biases]).ToArray();
+        return _device.Prepare(op, input.Shape, _weights(name + ".weight", weightShape), bias);
     }
 
     private Value Add(Layer layer, Value input, Value? residual = null, Value? into = null)
@@ -105,27 +147,25 @@ internal sealed class Network(Device device, WeightReader weights) : IDisposable
             lent.Remove(found);
             return found;
         }
-        _memory.Add(device.NewTensor(Flat(size)));
+        _memory.Add(_device.NewTensor(new Shape((int)(size / Row), 1, 1, Row)));
         return _memory[^1];
     }
 
-    /// <summary>A shape of at least <paramref name="size"/> elements whose extents stay within an int.</summary>
-    private static Shape Flat(long size)
-    {
-        const int Row = 1 << 10;
-        return new((int)((size + Row - 1) / Row), 1, 1, Row);
-    }
-
-    /// <summary>What a layer reads or writes.</summary>
+    /// <summary>What a layer reads or writes, of one chunk.</summary>
     internal sealed class Value(Shape shape)
     {
         public Shape Shape { get; } = shape;
 
-        /// <summary>The memory, once there is some.</summary>
-        public Tensor? Tensor { get; set; }
+        /// <summary>The memory, once there is some: for each lane,</summary>
+        public Tensor[]? Tensors { get; set; }
+
+        /// <summary>or for each chunk.</summary>
+        public bool OfChunks { get; init; }
 
         /// <summary>Number of the last step that reads it.</summary>
         public int LastUse { get; set; } = -1;
+
+        public Tensor Of(int chunk, int lane) => Tensors![OfChunks ? chunk : lane];
     }
 
     private sealed record Step(Layer Layer, Value Input, Value Output, Value? Residual);

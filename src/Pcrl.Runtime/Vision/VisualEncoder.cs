@@ -30,27 +30,26 @@ public sealed class VisualEncoder : IDisposable
         bool localTokens = config.VisualTokens != "global";
         int channels = config.FeatureChannels, width = config.TokenWidth;
         _tokens = device.NewTensor(Shape.Matrix(config.TokenCount(slices), width));
-        _branches = new Network(device, weights);
-        Network.Value? masks = null;
+        _branches = new Network(device, weights, Passage.Of(config, device, slices).Branches);
         if (localTokens || segmentation)
         {
-            var v = ResidualBlocks.Basic(_branches, "local_res.0", Network.Bind(Trunk.Grid), channels, stride: 2, downsampleKernel: 2);
+            var v = ResidualBlocks.Basic(_branches, "local_res.0", _branches.Bind(Trunk.Grid), channels, stride: 2, downsampleKernel: 2);
             v = ResidualBlocks.Basic(_branches, "local_res.1", v, channels, stride: 1, downsampleKernel: 1);
             if (localTokens)
             {
                 var pooled = _branches.Add(new AdaptiveAvgPool2d(1), v);
-                _branches.Add("local_visual_projector", new Linear(channels, width), pooled, into: Network.Bind(_tokens.Images(0, slices)));
+                _branches.Add("local_visual_projector", new Linear(channels, width), pooled, into: _branches.Bind(_tokens.Images(0, slices)));
             }
             if (segmentation)
             {
-                masks = _branches.Add("local_seg.0", new ConvTranspose2d(channels, channels, 2) { Stride = 2, Relu = true }, v);
-                masks = _branches.Add("local_seg.2", new Conv2d(channels, 1, 1), masks);
+                _maskLogits = device.NewTensor(new Shape(slices, config.Grid, config.Grid, 1));
+                var masks = _branches.Add("local_seg.0", new ConvTranspose2d(channels, channels, 2) { Stride = 2, Relu = true }, v);
+                _branches.Add("local_seg.2", new Conv2d(channels, 1, 1), masks, into: _branches.Bind(_maskLogits));
             }
         }
-        var global = _branches.Add("global_visual_projector.0", new Linear(channels, width), Network.Bind(Trunk.Pooled));
-        _branches.Add("global_visual_projector.1", new Linear(width, width), global, into: Network.Bind(_tokens.Images(_tokens.Shape.N - slices, slices)));
-        _branches.Allocate(masks is null ? [] : [masks], idle: Trunk.Network);
-        _maskLogits = masks?.Tensor;
+        var global = _branches.Add("global_visual_projector.0", new Linear(channels, width), _branches.Bind(Trunk.Pooled));
+        _branches.Add("global_visual_projector.1", new Linear(width, width), global, into: _branches.Bind(_tokens.Images(_tokens.Shape.N - slices, slices)));
+        _branches.Allocate(idle: Trunk.Network);
     }
 
     /// <summary>Dimensions.</summary>
@@ -118,6 +117,7 @@ public sealed class VisualEncoder : IDisposable
     {
         _branches.Dispose();
         _tokens.Dispose();
+        _maskLogits?.Dispose();
         Trunk.Dispose();
     }
 }

@@ -6,22 +6,18 @@ namespace Pcrl.Runtime.Vision;
 
 /// <summary>
 /// The ResNet trunk and the pooling behind it (§3.1): slices → grid features G and pooled features P. As many slices go through at a time as
-/// the device likes; on the CPU that is few, and memory does not grow with their number.
+/// the device likes; on the CPU that is few (<see cref="Passage"/>), and memory does not grow with their number.
 /// </summary>
-public sealed class VisualTrunk : IDisposable
+public sealed unsafe class VisualTrunk : IDisposable
 {
     private const string Stem = "trunk.conv1";
 
     private readonly VisualConfig _config;
     private readonly Network _network;
-    private readonly Tensor? _grey; // [chunk, S, S, 1], unless in colour
+    private readonly Tensor[]? _grey; // for each lane [chunk, S, S, 1], unless in colour
     private readonly Layer? _spread; // from there to the input
-    private readonly Tensor _input; // [chunk, S, S, 2 or 3]
-    private readonly Network.Value _features; // [chunk, h, w, C]
-    private readonly Layer _gridPool;
-    private readonly Layer _globalPool;
-    private readonly Tensor[] _gridChunks;
-    private readonly Tensor[] _pooledChunks;
+    private readonly Tensor[] _input; // for each lane [chunk, S, S, 2 or 3]
+    private float* _study; // of the run
 
     /// <param name="config">Dimensions.</param>
     /// <param name="weights">Gives the tensors <c>trunk.*</c>, BatchNorm folded.</param>
@@ -36,23 +32,24 @@ public sealed class VisualTrunk : IDisposable
             throw new InputException("visual config", problem);
         _config = config;
         Slices = slices;
-        int chunk = Enumerable.Range(1, Math.Min(device.ImagesAtOnce, slices)).Last(c => slices % c == 0);
+        var passage = Passage.Of(config, device, slices).Trunk;
+        var shape = new Shape(passage.Chunk, config.ImageSize, config.ImageSize, colour ? config.Mean.Count : GreyStem.Channels);
         var stem = new GreyStem(config);
-        _network = new Network(device, colour ? weights : Read);
-        _input = device.NewTensor(new Shape(chunk, config.ImageSize, config.ImageSize, colour ? config.Mean.Count : GreyStem.Channels));
+        _input = Lanes(shape);
         if (!colour)
         {
-            _grey = device.NewTensor(_input.Shape with { C = 1 });
-            _spread = stem.Prepare(device, _grey.Shape);
+            _grey = Lanes(shape with { C = 1 });
+            _spread = stem.Prepare(device, shape with { C = 1 });
         }
-        _features = Build(_network, config, Network.Bind(_input));
-        _network.Allocate([_features]);
-        _gridPool = device.Prepare(new AdaptiveAvgPool2d(config.Grid), _features.Shape);
-        _globalPool = device.Prepare(new AdaptiveAvgPool2d(1), _features.Shape);
-        Grid = device.NewTensor(_gridPool.Output with { N = slices });
-        Pooled = device.NewTensor(_globalPool.Output with { N = slices });
-        _gridChunks = [.. Enumerable.Range(0, slices / chunk).Select(i => Grid.Images(i * chunk, chunk))];
-        _pooledChunks = [.. Enumerable.Range(0, slices / chunk).Select(i => Pooled.Images(i * chunk, chunk))];
+        _network = new Network(device, colour ? weights : Read, passage, Load);
+        var features = Build(_network, config, Network.Bind(_input));
+        Grid = device.NewTensor(new Shape(slices, config.Grid, config.Grid, features.Shape.C));
+        Pooled = device.NewTensor(new Shape(slices, 1, 1, features.Shape.C));
+        _network.Add(new AdaptiveAvgPool2d(config.Grid), features, into: _network.Bind(Grid));
+        _network.Add(new AdaptiveAvgPool2d(1), features, into: _network.Bind(Pooled));
+        _network.Allocate();
+
+        Tensor[] Lanes(Shape shape) => [.. Enumerable.Range(0, passage.Lanes).Select(_ => device.NewTensor(shape))];
 
         ReadOnlySpan<float> Read(string name, ReadOnlySpan<int> shape) => name == $"{Stem}.weight"
             ? stem.Fold(weights(name, [shape[0], config.Mean.Count, shape[2], shape[3]]), shape[2] * shape[3])
@@ -76,40 +73,43 @@ public sealed class VisualTrunk : IDisposable
     /// <param name="cancellation">Looked at between layers.</param>
     public void Run(ReadOnlySpan<float> slices, CancellationToken cancellation = default)
     {
-        var input = _grey ?? _input;
-        int size = (int)input.Shape.Count;
-        if (slices.Length != (long)size * _gridChunks.Length)
-            throw new ArgumentException($"{slices.Length} values given, {Slices} slices of {_config.ImageSize}×{_config.ImageSize}×{input.Shape.C} expected");
-        for (int chunk = 0; chunk < _gridChunks.Length; chunk++)
+        var shape = (_grey ?? _input)[0].Shape with { N = Slices };
+        if (slices.Length != shape.Count)
+            throw new ArgumentException($"{slices.Length} values given, {Slices} slices of {_config.ImageSize}×{_config.ImageSize}×{shape.C} expected");
+        fixed (float* study = slices)
         {
-            input.Write(slices.Slice(chunk * size, size));
-            RunChunk(chunk, cancellation);
+            _study = study;
+            _network.Run(cancellation);
         }
     }
 
     /// <summary>Runs the slices that are on the device already, for clocks. They are all of the study only where all go through at once.</summary>
-    internal void RunResident() => RunChunk(0, CancellationToken.None);
+    internal void RunResident()
+    {
+        Spread(lane: 0);
+        _network.RunResident();
+    }
 
     /// <summary>Frees weights and activations.</summary>
     public void Dispose()
     {
         _network.Dispose();
-        _gridPool.Dispose();
-        _globalPool.Dispose();
         _spread?.Dispose();
-        _grey?.Dispose();
-        _input.Dispose();
+        foreach (var tensor in _input.Concat(_grey ?? []))
+            tensor.Dispose();
         Grid.Dispose();
         Pooled.Dispose();
     }
 
-    private void RunChunk(int chunk, CancellationToken cancellation)
+    private void Load(int chunk, int lane)
     {
-        _spread?.Run(_grey!, _input);
-        _network.Run(cancellation);
-        _gridPool.Run(_features.Tensor!, _gridChunks[chunk]);
-        _globalPool.Run(_features.Tensor!, _pooledChunks[chunk]);
+        var images = (_grey ?? _input)[lane];
+        int size = (int)images.Shape.Count;
+        images.Write(new(_study + (long)chunk * size, size));
+        Spread(lane);
     }
+
+    private void Spread(int lane) => _spread?.Run(_grey![lane], _input[lane]);
 
     private static Network.Value Build(Network network, VisualConfig config, Network.Value images)
     {

@@ -21,8 +21,9 @@ public sealed class TinyDecoders : IDisposable
         Phrases = texts;
         Speculative = New(new DecodingOptions { Phrases = texts });
         Many = New(new DecodingOptions { Phrases = texts, Sequences = 5 });
-        Speculative.WaitUntilReady();
-        Many.WaitUntilReady();
+        SideBySide = New(new DecodingOptions { Phrases = texts, Sequences = 13, LogitsForThreads = 0 });
+        foreach (var decoder in (BatchDecoder[])[Speculative, Many, SideBySide])
+            decoder.WaitUntilReady();
     }
 
     public LanguageModel Model => _tiny.Model;
@@ -35,6 +36,9 @@ public sealed class TinyDecoders : IDisposable
 
     public BatchDecoder Many { get; }
 
+    /// <summary>Three contexts, whose texts are drawn in parallel.</summary>
+    public BatchDecoder SideBySide { get; }
+
     public BatchDecoder New(DecodingOptions options) => new(_tiny.Model, BatchDecoderTests.Prompt, options);
 
     public void Dispose()
@@ -42,6 +46,7 @@ public sealed class TinyDecoders : IDisposable
         Plain.Dispose();
         Speculative.Dispose();
         Many.Dispose();
+        SideBySide.Dispose();
         _tiny.Dispose();
     }
 }
@@ -184,8 +189,40 @@ public sealed class BatchDecoderTests(TinyDecoders shared) : IClassFixture<TinyD
             Assert.Equal(plain[i], string.Concat(pieces));
             drafted += summary.DraftedTokens;
         }
-        Assert.Equal(plain, await Task.WhenAll(Enumerable.Range(0, 40).Select(i => Text(shared.Many, Options(i), Scan(i)))));
+        foreach (var decoder in (BatchDecoder[])[shared.Many, shared.SideBySide])
+            Assert.Equal(plain, await Task.WhenAll(Enumerable.Range(0, 40).Select(i => Text(decoder, Options(i), Scan(i)))));
         Assert.True(drafted > 0);
+    }
+
+    [Theory]
+    [InlineData(1, 1)]
+    [InlineData(7, 1)]
+    [InlineData(8, 2)]
+    [InlineData(30, 3)] // the model has twelve threads
+    public void A_small_model_has_a_context_for_four_threads_and_four_texts(int sequences, int contexts)
+    {
+        using var decoder = shared.New(new DecodingOptions { Sequences = sequences });
+        Assert.Equal((sequences, contexts), (decoder.Sequences, decoder.Contexts));
+    }
+
+    [Fact]
+    public async Task Texts_are_written_in_all_contexts_at_once()
+    {
+        var threads = new System.Collections.Concurrent.ConcurrentDictionary<int, bool>();
+        using var decoder = new BatchDecoder(_model, Prompt, new DecodingOptions { Sequences = 12 }) { Stepped = _ => threads[Environment.CurrentManagedThreadId] = true };
+        await Task.WhenAll(Enumerable.Range(0, 40).Select(i => Text(decoder, TinyDecoders.Warm with { Seed = (ulong)i })));
+        Assert.Equal(3, threads.Count);
+    }
+
+    [Fact]
+    public async Task Texts_of_a_batch_have_slots_one_behind_the_other_whoever_leaves_and_joins()
+    {
+        // llama.cpp computes what follows a text with another slot than the next one in a go of its own.
+        var slots = new List<IReadOnlyList<int>>();
+        using var many = new BatchDecoder(_model, Prompt, new DecodingOptions { Phrases = shared.Phrases, Sequences = 6 }) { Stepped = batch => slots.Add(batch.Slots) };
+        await Task.WhenAll(Enumerable.Range(0, 60).Select(i => Text(many, TinyDecoders.Warm with { Seed = (ulong)i, MaxTokens = 1 + 7 * i % 60 })));
+        Assert.InRange(slots.Count(batch => batch.Count > 2), 20, int.MaxValue);
+        Assert.All(slots, batch => Assert.Equal(Enumerable.Range(0, batch.Count), batch));
     }
 
     [Fact]
@@ -213,14 +250,16 @@ public sealed class BatchDecoderTests(TinyDecoders shared) : IClassFixture<TinyD
         Assert.Equal((ofPlain.Stop, ofPlain.GeneratedTokens, string.Concat(plain)), (ofDrafted.Stop, ofDrafted.GeneratedTokens, string.Concat(drafted)));
     }
 
-    [Fact]
-    public async Task A_text_that_is_cancelled_or_fails_takes_no_other_with_it()
+    [Theory]
+    [InlineData(4)]
+    [InlineData(12)] // three contexts, drawn from in parallel
+    public async Task A_text_that_is_cancelled_or_fails_takes_no_other_with_it(int sequences)
     {
         using var folder = new TemporaryFolder();
         // The embedding of one token is not a number: a text that draws it fails at its next step.
-        using var model = LanguageModel.Load(new TinyLlm { Poisoned = 65 }.Save(folder.File("llm.gguf")), new LanguageOptions { Threads = 1, ContextLength = 200 });
+        using var model = LanguageModel.Load(new TinyLlm { Poisoned = 65 }.Save(folder.File("llm.gguf")), new LanguageOptions { Threads = 12, ContextLength = 200 });
         using var alone = new BatchDecoder(model, Prompt, new DecodingOptions());
-        using var many = new BatchDecoder(model, Prompt, new DecodingOptions { Sequences = 4 });
+        using var many = new BatchDecoder(model, Prompt, new DecodingOptions { Sequences = sequences, LogitsForThreads = sequences == 12 ? 0 : int.MaxValue });
         async Task<string> Outcome(BatchDecoder decoder, int seed, CancellationToken cancellation = default)
         {
             var options = new SamplingOptions { Temperature = 8, TopP = 1, MaxTokens = 60, Seed = (ulong)seed };
@@ -249,11 +288,13 @@ public sealed class BatchDecoderTests(TinyDecoders shared) : IClassFixture<TinyD
             await Assert.ThrowsAnyAsync<OperationCanceledException>(() => text);
     }
 
-    [Fact]
-    public async Task Closing_it_ends_texts_and_refuses_new_ones()
+    [Theory]
+    [InlineData(2)]
+    [InlineData(8)] // two contexts
+    public async Task Closing_it_ends_texts_and_refuses_new_ones(int sequences)
     {
-        var decoder = shared.New(new DecodingOptions { Sequences = 2 });
-        var texts = Enumerable.Range(0, 5).Select(seed => Text(decoder, new SamplingOptions { Temperature = 3, TopP = 1, Seed = (ulong)seed, MaxTokens = 10000 })).ToList();
+        var decoder = shared.New(new DecodingOptions { Sequences = sequences });
+        var texts = Enumerable.Range(0, 2 * sequences + 1).Select(seed => Text(decoder, new SamplingOptions { Temperature = 3, TopP = 1, Seed = (ulong)seed, MaxTokens = 10000 })).ToList();
         decoder.Dispose();
         foreach (var text in texts)
             Assert.IsType<ObjectDisposedException>(await Record.ExceptionAsync(() => text) ?? new ObjectDisposedException("it was faster"));

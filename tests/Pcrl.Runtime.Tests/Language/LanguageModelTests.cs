@@ -9,7 +9,7 @@ public sealed class TinyModel : IDisposable
 {
     private readonly TemporaryFolder _folder = new();
 
-    public TinyModel() => Model = LanguageModel.Load(new TinyLlm().Save(_folder.File("llm.gguf")), new LanguageOptions { Threads = 1, ContextLength = 200 });
+    public TinyModel() => Model = LanguageModel.Load(new TinyLlm().Save(_folder.File("llm.gguf")), new LanguageOptions { Threads = 12, ContextLength = 200 });
 
     public LanguageModel Model { get; }
 

@@ -12,6 +12,9 @@ public sealed class VisualEncoderTests
     private static readonly VisualConfig Basic = new() { ImageSize = 32, Block = "basic", Depths = [1, 2], Width = 4, Grid = 6, TokenWidth = 10 };
     private static readonly VisualConfig Bottleneck = Basic with { Block = "bottleneck", Depths = [2, 1, 1], Width = 3, Mean = [0.3f, 0.4f, 0.5f] };
 
+    /// <summary>With channels enough for every kind of layer.</summary>
+    private static readonly VisualConfig Lanes = new() { ImageSize = 32, Block = "basic", Depths = [1, 1], Width = 32, Grid = 4, TokenWidth = 10 };
+
     public static IEnumerable<object[]> Configs => [[Basic], [Bottleneck], [Basic with { VisualTokens = "global" }]];
 
     [Theory]
@@ -65,10 +68,83 @@ public sealed class VisualEncoderTests
         Assert.Throws<ArgumentException>(() => encoder.Encode(Picture(Basic), tokens.AsSpan(1), []));
     }
 
-    [Fact]
-    public void Cancelling_stops_between_layers()
+    /// <summary>Whichever way slices go through, each gets the bits that it gets alone on one thread.</summary>
+    [Theory]
+    [InlineData(1, 24)]
+    [InlineData(2, 24)]
+    [InlineData(3, 7)] // a prime: one slice after the other in lanes, all together in the branches
+    [InlineData(5, 24)]
+    [InlineData(8, 24)]
+    [InlineData(16, 24)]
+    [InlineData(30, 24)] // more threads than slices
+    [InlineData(3, 1)]
+    public void Bits_do_not_depend_on_threads_and_slices(int threads, int slices)
     {
-        using var device = Device.Open(DeviceKind.Cpu, threads: 1);
+        foreach (var config in (VisualConfig[])[Lanes, Lanes with { Block = "bottleneck", Width = 8 }, Lanes with { ImageSize = 128, Depths = [1], Width = 64 }])
+        {
+            using var alone = Device.Open(DeviceKind.Cpu, threads: 1);
+            using var device = Device.Open(DeviceKind.Cpu, threads);
+            using var single = new VisualEncoder(config, new RandomWeights().Read, alone, segmentation: true, slices: 1);
+            using var encoder = new VisualEncoder(config, new RandomWeights().Read, device, segmentation: true, slices);
+            float[] study = Picture(config, slices);
+            int side = config.ImageSize * config.ImageSize, masks = config.Grid * config.Grid, width = config.TokenWidth;
+            var (tokens, mask) = (new float[encoder.TokenCount * width], new float[slices * masks]);
+            var (expected, expectedMask) = (new float[tokens.Length], new float[mask.Length]);
+            for (int slice = 0; slice < slices; slice++)
+            {
+                var own = new float[2 * width];
+                single.Encode(study.AsSpan(slice * side, side), own, expectedMask.AsSpan(slice * masks, masks));
+                own.AsSpan(0, width).CopyTo(expected.AsSpan(slice * width));
+                own.AsSpan(width).CopyTo(expected.AsSpan((slices + slice) * width));
+            }
+            for (int round = 0; round < 3; round++)
+            {
+                encoder.Encode(study, tokens, mask);
+                Assert.Equal(expected, tokens);
+                Assert.Equal(expectedMask, mask);
+            }
+        }
+    }
+
+    [Fact]
+    public void Small_models_go_in_lanes_and_large_ones_and_gpus_do_not()
+    {
+        using var cpu = Device.Open(DeviceKind.Cpu, threads: 16);
+        using var two = Device.Open(DeviceKind.Cpu, threads: 2);
+        using var one = Device.Open(DeviceKind.Cpu, threads: 1);
+        using var gpu = Device.Open(DeviceKind.Emulator, threads: 16);
+        var (small, full) = (new VisualConfig { ImageSize = 96, Width = 32, Block = "basic", Depths = [1, 1, 1] }, new VisualConfig());
+        Assert.Equal((new Passage(16, 2, 24), new Passage(16, 8, 24)), Passage.Of(small, cpu, 24));
+        Assert.Equal((new Passage(2, 4, 24), new Passage(2, 12, 24)), Passage.Of(small, two, 24));
+        Assert.Equal((new Passage(16, 1, 23), new Passage(16, 23, 23)), Passage.Of(small, cpu, 23));
+        var shared = (new Passage(1, 2, 24), new Passage(1, 24, 24));
+        Assert.Equal(shared, Passage.Of(full, cpu, 24));
+        Assert.Equal(shared, Passage.Of(full, two, 24));
+        Assert.Equal(shared, Passage.Of(small, one, 24));
+        Assert.Equal((new Passage(1, 24, 24), new Passage(1, 24, 24)), Passage.Of(small, gpu, 24));
+    }
+
+    [Fact]
+    public async Task Two_encoders_of_one_device_do_not_disturb_each_other()
+    {
+        using var device = Device.Open(DeviceKind.Cpu, threads: 3);
+        var large = Lanes with { ImageSize = 512, Depths = [1], Width = 64, Mean = [0.3f, 0.4f, 0.5f] };
+        Assert.Equal(1, Passage.Of(large, device, 4).Trunk.Lanes);
+        using var first = new VisualEncoder(Lanes, new RandomWeights().Read, device, slices: 4);
+        using var second = new VisualEncoder(large, new RandomWeights().Read, device, slices: 4);
+        float[] a = Picture(Lanes, 4), b = Picture(large, 4), expectedA = first.Encode(a), expectedB = second.Encode(b);
+        var beside = Task.Run(() => Enumerable.Range(0, 3).Select(_ => second.Encode(b)).ToList());
+        for (int round = 0; round < 3 || !beside.IsCompleted; round++)
+            Assert.Equal(expectedA, first.Encode(a));
+        Assert.All(await beside, tokens => Assert.Equal(expectedB, tokens));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public void Cancelling_stops_between_layers(int threads)
+    {
+        using var device = Device.Open(DeviceKind.Cpu, threads);
         using var encoder = new VisualEncoder(Basic, new RandomWeights().Read, device, slices: Slices);
         Assert.Throws<OperationCanceledException>(() => encoder.Encode(Picture(Basic), new CancellationToken(canceled: true)));
         Assert.NotEmpty(encoder.Encode(Picture(Basic)));

@@ -71,12 +71,15 @@ internal sealed unsafe class LlamaContextHandle() : SafeHandle(0, ownsHandle: tr
             throw new InputException("language model", $"llama.cpp failed with code {result} ({LlamaLibrary.TakeErrors()})");
     }
 
-    /// <summary>The logits that a row of the last batch gave, [vocabulary]; valid until the next batch.</summary>
-    public ReadOnlySpan<float> Logits(int row, int vocabulary)
+    /// <summary>The logits that a row of the last batch gave, [vocabulary], with those of the rows behind it that give some; valid until the next batch.</summary>
+    public float* Logits(int row)
     {
         float* logits = LlamaNative.Logits(this, row);
-        return logits != null ? new ReadOnlySpan<float>(logits, vocabulary) : throw new InvalidOperationException($"llama.cpp has no logits at {row}");
+        return logits != null ? logits : throw new InvalidOperationException($"llama.cpp has no logits at {row}");
     }
+
+    /// <inheritdoc cref="Logits(int)"/>
+    public ReadOnlySpan<float> Logits(int row, int vocabulary) => new(Logits(row), vocabulary);
 
     protected override bool ReleaseHandle()
     {
