@@ -71,7 +71,7 @@ internal static class RealStudies
             var (sources, labels) = Draw(all, Pick, random);
             for (int i = 0; i < tries && Bleeds(labels) != studies.Count % 5 < 2; i++)
                 (sources, labels) = Draw(all, Pick, random);
-            studies.Add(Labelled((ulong)studies.Count, Render(all, sources, imageSize, fit.Augmentation, random), labels));
+            studies.Add(Labelled((ulong)studies.Count, Render(all, sources, imageSize, fit.SpliceAugmentation, random), labels));
         }
         return studies;
     }

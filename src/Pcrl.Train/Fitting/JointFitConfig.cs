@@ -30,11 +30,18 @@ public sealed record JointFitConfig : FitConfig
     /// <summary>Whether a phantom's organs without a lesion have masks; else only lesions have.</summary>
     public bool OrganMasks { get; init; } = true;
 
+    /// <summary>
+    /// Weight in L_g of a token of a real study beside one of a phantom. L_g is a mean over tokens: a label-derived text has a fifth of a phantom's, of which one or two tell blood, so that beside phantoms
+    /// hardly anything of L_g is about what is on a real picture.
+    /// </summary>
+    public float ScanWeight { get; init; } = 1;
+
     /// <summary>What contradicts itself, or null.</summary>
     public string? Problem() =>
         Schedule is not ("cosine" or "epochs") ? "schedule is neither cosine nor epochs"
         : Masks is not ("nearest" or "coverage") ? "masks is neither nearest nor coverage"
         : !(EpochDecay is > 0 and <= 1) ? $"epoch_decay is {EpochDecay}, not in 0..1"
+        : !(ScanWeight is > 0 and <= 1e6f) ? $"scan_weight is {ScanWeight}, not above 0 or too large"
         : Patience < 0 || CheckpointEvery < 0 || Samples < 0 || Studies < 0 ? "patience, checkpoint_every, samples and studies cannot be negative"
         : null;
 }

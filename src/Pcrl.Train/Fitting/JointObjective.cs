@@ -15,7 +15,11 @@ public sealed record SliceTarget(int Slice, int[] Text, float[]? Mask);
 /// <param name="Findings">Token ids with the end token.</param>
 /// <param name="Theme">Token ids of the whole findings as a clue (<see cref="ClueTexts"/>).</param>
 /// <param name="Slices">Slices with clues, each at most once; slices without any are left out.</param>
-public sealed record JointTarget(int[] Findings, int[] Theme, IReadOnlyList<SliceTarget> Slices);
+public sealed record JointTarget(int[] Findings, int[] Theme, IReadOnlyList<SliceTarget> Slices)
+{
+    /// <summary>What a token of the findings weighs in L_g beside those of other studies.</summary>
+    public float Weight { get; init; } = 1;
+}
 
 /// <summary>The parts of a joint loss, each before its coefficient; 0 where a part is off or has nothing to work on.</summary>
 public readonly record struct LossParts(double Report, double Segmentation, double Entity, double Theme);
@@ -96,7 +100,7 @@ public sealed class JointObjective
             var rows = PackedRows.Of(sequences);
             var hidden = llama.Hidden(rows, rows.Embeddings(llama, findings.Length > 0 ? model.VisualTokens(encoding, batch.Count) : null)); // [rows · width, D]
             if (findings.Length > 0)
-                report = _prompt.Loss(llama, hidden, rows, visualTokens, findings);
+                report = _prompt.Loss(llama, hidden, rows, visualTokens, findings, batch.Any(s => s.Weight != 1) ? [.. batch.Select(s => s.Weight)] : null);
             if (sequences.Count > findings.Length)
             {
                 var last = texts.All.Select((text, i) => rows.Start(findings.Length + i) + text.Length - 1);

@@ -31,7 +31,10 @@ internal sealed class JointTargets(Tokenizer tokenizer, RunConfig config)
             return new JointTarget(
                 LanguageStage.EncodeFindings(tokenizer, text),
                 loss.Theme > 0 ? _texts.Encode(FindingsText.Clean(text, ClueVocabulary.Default)) : [],
-                [.. clues.Select(c => new SliceTarget(c.Slice, _texts.Encode(c.Text), c.Mask.Area == 0 ? null : MaskGrid.Resize(c.Mask, config.Visual.Grid, fit.Masks)))]);
+                [.. clues.Select(c => new SliceTarget(c.Slice, _texts.Encode(c.Text), c.Mask.Area == 0 ? null : MaskGrid.Resize(c.Mask, config.Visual.Grid, fit.Masks)))])
+            {
+                Weight = study.Raster is null ? fit.ScanWeight : 1,
+            };
         })];
     }
 }

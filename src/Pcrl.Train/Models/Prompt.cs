@@ -61,14 +61,18 @@ public sealed class Prompt
     /// <param name="rows">Where the sequences stand.</param>
     /// <param name="visualTokens">Visual tokens of a study.</param>
     /// <param name="findings">Token ids with the end token, one array per study.</param>
-    internal Tensor Loss(Llama llama, Tensor hidden, PackedRows rows, int visualTokens, IReadOnlyList<int[]> findings)
+    /// <param name="weights">What a token of each study weighs; null where all weigh the same.</param>
+    internal Tensor Loss(Llama llama, Tensor hidden, PackedRows rows, int visualTokens, IReadOnlyList<int[]> findings, float[]? weights = null)
     {
         using var scope = NewDisposeScope();
         long first = TokenCount + visualTokens - 1; // the prompt's last position predicts the first token
         var positions = findings.SelectMany((f, study) => f.Select((_, i) => rows.Start(study) + first + i));
         var logits = llama.Logits(hidden.index_select(0, tensor(positions.ToArray()))); // [tokens of all findings, V]
         var targets = tensor(findings.SelectMany(f => f).Select(id => (long)id).ToArray());
-        return LanguageModelLoss.Mean(logits, targets).MoveToOuterDisposeScope();
+        var loss = weights is null
+            ? LanguageModelLoss.Mean(logits, targets)
+            : LanguageModelLoss.Mean(logits, targets, tensor(findings.SelectMany((f, study) => f.Select(_ => weights[study])).ToArray()));
+        return loss.MoveToOuterDisposeScope();
     }
 
     private static Tensor Rows(Llama llama, long[] ids, long batch) =>

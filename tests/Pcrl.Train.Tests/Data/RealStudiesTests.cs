@@ -28,7 +28,7 @@ public sealed class RealStudiesTests
         var studies = RealStudies.Splice(scans, [], new RunConfig
         {
             Visual = new VisualConfig { ImageSize = Size },
-            ScanFit = new ScanFitConfig { Splices = 60, Augmentation = 0 },
+            ScanFit = new ScanFitConfig { Splices = 60, SpliceAugmentation = 0 },
         });
         Assert.Equal(60, studies.Count);
         bool mixed = false;

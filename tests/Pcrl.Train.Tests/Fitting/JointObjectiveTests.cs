@@ -143,6 +143,25 @@ public class JointObjectiveTests
         Assert.Equal(ContrastiveLoss.Paper(cosine / 0.07, 0.5, 0.5).item<float>(), parts.Theme, 1e-3);
     }
 
+    /// <summary>A text of weight w counts in L_g as if it stood there w times; weights that are all the same change nothing.</summary>
+    [Fact]
+    public void A_heavy_study_counts_more_in_L_g_and_in_nothing_else()
+    {
+        var config = new LossConfig();
+        using var scope = NewDisposeScope();
+        using var model = Create(config, "global"); // the local branch normalises over its batch, so that a study alone gives other tokens
+        var features = Features(2);
+        var batch = Two(config);
+        LossParts Parts(SliceFeatures of, params JointTarget[] targets) => new JointObjective(Prompt, config).Loss(model, of, targets).Parts;
+        SliceFeatures One(int study) => new(features.Pooled.narrow(0, study * Slices, Slices), features.Grid.narrow(0, study * Slices, Slices));
+        var (even, heavy) = (Parts(features, batch), Parts(features, batch[0], batch[1] with { Weight = 3 }));
+        var (first, second) = (batch[0].Findings.Length * Parts(One(0), batch[0]).Report, batch[1].Findings.Length * Parts(One(1), batch[1]).Report);
+        Assert.Equal((first + 3 * second) / (batch[0].Findings.Length + 3 * batch[1].Findings.Length), heavy.Report, 1e-4);
+        Assert.True(Math.Abs(even.Report - heavy.Report) > 1e-2);
+        Assert.Equal((even.Segmentation, even.Entity, even.Theme), (heavy.Segmentation, heavy.Entity, heavy.Theme));
+        Assert.Equal(even.Report, Parts(features, batch[0] with { Weight = 3 }, batch[1] with { Weight = 3 }).Report, 1e-4);
+    }
+
     [Fact]
     public void Without_pairs_masks_or_entities_a_part_is_zero_and_the_rest_trains()
     {

@@ -2,6 +2,7 @@ using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Data;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Losses;
+using Pcrl.Train.Text;
 
 namespace Pcrl.Train.Tests.Fitting;
 
@@ -81,6 +82,17 @@ public sealed class RealScanTrainingTests : IDisposable
         var split = CrossValidation.Run(Tiny with { Data = new DataConfig { SplitSeed = seed } }, new RunFolder(_run), _scans, 2, new Lines(_ => { }), stages, default);
         Assert.Equal(CrossValidation.Folds(bleeding, 2, seed), split.OrderBy(c => c.Patient).Select(c => c.Fold));
         Assert.DoesNotContain("trunk", stages.Names);
+    }
+
+    [Fact]
+    public void The_text_of_a_real_study_has_its_own_weight()
+    {
+        var config = Tiny with { JointFit = Tiny.JointFit with { ScanWeight = 15 } };
+        var targets = new JointTargets(new Tokenizer(BytePairTrainer.Train(["颅内未见积血。"], new TokenizerConfig { Tokens = 260 })), config);
+        var phantom = TrainingStudy.FromPhantom(7, new PhantomOptions { ImageSize = config.Phantoms.ImageSize }, config.Visual.ImageSize, wordings: 2);
+        Assert.All(targets.Of(phantom), t => Assert.Equal(1, t.Weight));
+        var real = RealStudies.Load(_scans, config.Visual.ImageSize, default)[0].Study;
+        Assert.All(targets.Of(real), t => Assert.Equal(15, t.Weight));
     }
 
     private static string Sample(string name)
