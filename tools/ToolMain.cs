@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Invocation;
 using System.Text;
 using Pcrl.Runtime;
 
@@ -13,6 +14,7 @@ internal static class ToolMain
         Console.OutputEncoding = new UTF8Encoding(false); // a terminal of another locale would get '?' for every Chinese character
         try
         {
+            Offload(root);
             var parsed = root.Parse(args);
             if (parsed.CommandResult.Command == root && parsed.UnmatchedTokens is [var word, ..])
                 return Fail(1, $"'{word}' is not a command; {root.Name} --help tells what is understood");
@@ -48,6 +50,15 @@ internal static class ToolMain
             // A defect of ours. Whoever runs the command in a clinic needs an ordinary failure, not an aborted process.
             return Fail(1, $"internal error, please report it: {e.GetType().Name}: {e.Message}");
         }
+    }
+
+    /// <summary>Has commands work on a thread of their own: System.CommandLine listens for Ctrl-C only once an action has given it its task.</summary>
+    private static void Offload(Command command)
+    {
+        if (command.Action is AsynchronousCommandLineAction action)
+            command.SetAction((parsed, cancellation) => Task.Run(() => action.InvokeAsync(parsed, cancellation), cancellation));
+        foreach (var subcommand in command.Subcommands)
+            Offload(subcommand);
     }
 
     private static int Fail(int code, string message)

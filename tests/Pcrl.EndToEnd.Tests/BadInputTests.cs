@@ -123,6 +123,18 @@ public sealed class BadInputTests : IDisposable
         PcrlProcess.Run("inspect", Repository.Sample("ct-ich-122"), "-o", path).AssertFailure("report.txt");
     }
 
+    /// <summary>A command that works without a pause hears Ctrl-C too.</summary>
+    [Fact]
+    public void Interrupted_while_it_never_waits()
+    {
+        using var process = PcrlProcess.StartInterruptible("pcrl-bench", "threads", "--rounds", "100000");
+        Assert.True(SpinWait.SpinUntil(() => process.TotalProcessorTime > TimeSpan.FromSeconds(3), TimeSpan.FromMinutes(2)), "it does not work"); // long past its start
+        PcrlProcess.Signal(process, 2);
+        var ended = PcrlProcess.Finish(process);
+        Assert.Equal(130, ended.ExitCode);
+        Assert.Contains("interrupted", ended.Error);
+    }
+
     /// <summary>A run of many studies loses no finished report, however it ends, and the same command goes on.</summary>
     [Theory]
     [InlineData(2)] // SIGINT, as Ctrl-C sends it

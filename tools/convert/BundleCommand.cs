@@ -26,7 +26,11 @@ internal static class BundleCommand
             Trained, Bundle, Llm, Trunk, Config, ConversionCommandOptions.TrainedOn, ConversionCommandOptions.MergeOnto, ConversionCommandOptions.Type,
             VisualType, ConversionCommandOptions.Accept,
         };
-        command.SetAction((parsed, cancellation) => Task.Run(() => Console.WriteLine(Run(parsed, cancellation).ToJson().ToJsonString()), cancellation));
+        command.SetAction((parsed, cancellation) =>
+        {
+            Console.WriteLine(Run(parsed, cancellation).ToJson().ToJsonString());
+            return Task.FromResult(0);
+        });
         return command;
     }
 

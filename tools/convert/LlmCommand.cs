@@ -16,13 +16,14 @@ internal static class LlmCommand
         {
             Model, Target, Adapter, ConversionCommandOptions.TrainedOn, ConversionCommandOptions.MergeOnto, ConversionCommandOptions.Type, ConversionCommandOptions.Accept,
         };
-        command.SetAction((parsed, cancellation) => Task.Run(() =>
+        command.SetAction((parsed, cancellation) =>
         {
             using var model = LlmCheckpoint.Open(parsed.GetValue(Model)!);
             var adapter = parsed.GetValue(Adapter) is { } folder ? LoraAdapter.Open(folder) : null;
             var figures = BundleConverter.Convert(model, adapter, parsed.GetValue(Target)!, ConversionCommandOptions.Read(parsed), cancellation);
             Console.WriteLine(figures.ToJson().ToJsonString());
-        }, cancellation));
+            return Task.FromResult(0);
+        });
         return command;
     }
 }

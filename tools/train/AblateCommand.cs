@@ -22,7 +22,7 @@ internal static class AblateCommand
             Configs, Which, Seeds, First, Out, DeviceOption.Option,
         };
         command.TreatUnmatchedTokensAsErrors = false; // they are the overrides
-        command.SetAction((parsed, cancellation) => Task.Run(() => Run(parsed, cancellation), cancellation));
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed, cancellation)));
         return command;
     }
 

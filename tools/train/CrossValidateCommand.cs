@@ -21,7 +21,7 @@ internal static class CrossValidateCommand
         var command = new Command("cross-validate", "Train on all but one part of the CT-ICH scans, report on that part, for every part: AUC and balanced accuracy of " +
             "what the reports say of haemorrhage. Single settings are overridden by --key=value") { Config, Out, CtIch, Folds, Show, DeviceOption.Option };
         command.TreatUnmatchedTokensAsErrors = false; // they are the overrides
-        command.SetAction((parsed, cancellation) => Task.Run(() => Run(parsed, cancellation), cancellation));
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed, cancellation)));
         return command;
     }
 

@@ -35,7 +35,7 @@ internal static class EvaluateCommand
         {
             Predictions, References, Against, Train, Tokens, TokenizerFile, UserDictionary, NoModel, Resamples, Seed, AllowMismatch, Json, Csv, Html,
         };
-        command.SetAction((parsed, cancellation) => Task.Run(() => Run(parsed, cancellation), cancellation));
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed, cancellation)));
         return command;
     }
 

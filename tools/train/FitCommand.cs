@@ -19,13 +19,13 @@ internal static class FitCommand
         var command = new Command("fit", "Fit a model to reports and clues; trunk and LLM that are not brought along are taught on phantoms first. " +
             "Single settings are overridden by --key=value, as in --joint_fit.steps=100") { Config, Out, Resume, DeviceOption.Option };
         command.TreatUnmatchedTokensAsErrors = false; // they are the overrides
-        command.SetAction((parsed, cancellation) => Task.Run(() =>
+        command.SetAction((parsed, cancellation) =>
         {
             var config = RunConfig.Load(parsed.GetValue(Config)!, parsed.UnmatchedTokens);
             DeviceOption.Choose(parsed);
             Fit(config, new RunFolder(parsed.GetValue(Out) ?? Path.Combine("runs", config.Name)), null, parsed.GetValue(Resume), cancellation);
-            return 0;
-        }, cancellation));
+            return Task.FromResult(0);
+        });
         return command;
     }
 

@@ -18,7 +18,7 @@ internal static class MiniCommand
         var command = new Command("mini", "Make the small model from nothing: phantoms, trunk, LLM, branches and adapters, score. " +
             "Single settings are overridden by --key=value, as in --trunk_fit.steps=100") { Config, Out, Bundle, CtIch, DeviceOption.Option };
         command.TreatUnmatchedTokensAsErrors = false; // they are the overrides
-        command.SetAction((parsed, cancellation) => Task.Run(() => Run(parsed, cancellation), cancellation));
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed, cancellation)));
         return command;
     }
 

@@ -16,7 +16,7 @@ internal static class PhantomCommand
     public static Command Create()
     {
         var command = new Command("phantom", "Write a synthetic head CT as NIfTI and print its findings") { Seed, Difficulty, Size, Count, Output };
-        command.SetAction((parsed, cancellation) => Task.Run(() => Execute(parsed, cancellation), cancellation));
+        command.SetAction((parsed, cancellation) => Task.FromResult(Execute(parsed, cancellation)));
         return command;
     }
 

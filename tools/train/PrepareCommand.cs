@@ -35,7 +35,7 @@ internal static class PrepareCommand
         {
             Dataset, Out, Sam, Scorer, Mini, Size, Report, Measured, MeasuredSeed, Pictures, Vocabulary, Threads, DeviceOption.Option,
         };
-        command.SetAction((parsed, cancellation) => Task.Run(() => Execute(parsed, cancellation), cancellation));
+        command.SetAction((parsed, cancellation) => Task.FromResult(Execute(parsed, cancellation)));
         return command;
     }
 

@@ -19,7 +19,7 @@ internal static class ScoreCommand
     public static Command Create()
     {
         var command = new Command("score", "Score a run's greedy reports on held-out phantoms, beside the most frequent report") { Run, Phantoms, Seed, Difficulty, Show, DeviceOption.Option };
-        command.SetAction((parsed, cancellation) => Task.Run(() => Execute(parsed, cancellation), cancellation));
+        command.SetAction((parsed, cancellation) => Task.FromResult(Execute(parsed, cancellation)));
         return command;
     }
 
@@ -30,6 +30,7 @@ internal static class ScoreCommand
             throw new InputException("--phantoms", "must be between 1 and 100000");
         if (parsed.GetValue(Difficulty) is not (null or (>= 0 and <= 1)))
             throw new InputException("--difficulty", "must be between 0 and 1");
+        InputException.ThrowIfMissing(parsed.GetValue(Run));
         DeviceOption.Choose(parsed);
         using var run = new RunFolder(parsed.GetValue(Run)!).Load();
         TorchDevice.Configure(run.Config.Threads, run.Config.Seed);

@@ -24,7 +24,7 @@ internal static class SegmentCommand
     public static Command Create()
     {
         var command = new Command("segment", "Make the masks of one phantom slice with random weights of a published size, and print time and memory") { Size, Points, Threads, DeviceOption.Option };
-        command.SetAction((parsed, cancellation) => Task.Run(() => Run(parsed, cancellation), cancellation));
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed, cancellation)));
         return command;
     }
 

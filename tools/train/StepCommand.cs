@@ -32,7 +32,7 @@ internal static class StepCommand
         var command = new Command("step", "Take joint steps on random weights and data of a configuration's size, and print time, memory and losses. " +
             "Single settings are overridden by --key=value") { Config, Steps, Batch, ReportTokens, Entities, EntityTokens, ThemeTokens, DeviceOption.Option };
         command.TreatUnmatchedTokensAsErrors = false; // they are the overrides
-        command.SetAction((parsed, cancellation) => Task.Run(() => Run(parsed, cancellation), cancellation));
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed, cancellation)));
         return command;
     }
 

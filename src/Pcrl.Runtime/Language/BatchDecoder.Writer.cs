@@ -64,10 +64,15 @@ public sealed partial class BatchDecoder
         }
 
         /// <summary>Gives up the current batch, once the decoder is closing.</summary>
-        public void Close()
+        public void Abort()
         {
             lock (_flight)
                 _context.Abort(true);
+        }
+
+        /// <summary>Waits for its thread.</summary>
+        public void Join()
+        {
             if (_thread.ThreadState != System.Threading.ThreadState.Unstarted)
                 _thread.Join();
         }
@@ -316,7 +321,7 @@ public sealed partial class BatchDecoder
                 return null;
             nint[] logits = [.. rows.Select(row => (nint)_context.Logits(row.Part.FirstOutput + row.Ahead))]; // llama.cpp is asked on this thread only
             var drawn = new int[_rows.Count];
-            Parallel.For(0, rows.Length, i =>
+            Parallel.For(0, rows.Length, new ParallelOptions { MaxDegreeOfParallelism = _model.AllThreads }, i =>
             {
                 var (part, ahead) = rows[i];
                 ref int token = ref drawn[part.FirstOutput + ahead];

@@ -170,7 +170,7 @@ public sealed partial class BatchDecoder : IDisposable
         if (length == 0 || length >= _model.ContextLength)
             throw new InputException("prompt", $"has {length} tokens, the context has room for 1 to {_model.ContextLength - 1}");
         // One row that is not a number would spoil the cells that all texts share.
-        if (!System.Numerics.Tensors.TensorPrimitives.IsFiniteAll(visualTokens))
+        if (!visualTokens.IsEmpty && !System.Numerics.Tensors.TensorPrimitives.IsFiniteAll(visualTokens)) // of nothing it says no
             throw new InputException("visual tokens", "are not finite; the weights or the pictures are damaged");
         return new Sequence(prompt, visualTokens.Length / width, textTokens, sampling, _model.NewText());
     }
@@ -185,13 +185,16 @@ public sealed partial class BatchDecoder : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        if (_closing.IsCancellationRequested)
+            return;
         _closing.Cancel();
         foreach (var writer in _writers)
-            writer.Close();
+            writer.Abort();
+        foreach (var writer in _writers)
+            writer.Join();
         _phrases?.Wait(); // it uses the model
         foreach (var writer in _writers)
             writer.Dispose();
         _arrivals.Dispose();
-        _closing.Dispose();
     }
 }

@@ -64,9 +64,9 @@ public sealed unsafe class LanguageModel : IDisposable
     {
         _file = file;
         _embedding = file.Tensor("token_embd.weight");
-        int threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads;
+        AllThreads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads;
         bool isSmall = file.Tensors.Values.Sum(tensor => tensor.ByteCount) < SmallModelBytes;
-        Threads = isSmall ? 1 : threads;
+        Threads = isSmall ? 1 : AllThreads;
         Config = config;
         ContextLength = Math.Min(options.ContextLength, config.MaxPositionEmbeddings);
         var device = options.Device == LanguageDevice.Auto && isSmall ? LlamaDevice.Cpu("a small model is faster there") : LlamaDevice.Open(options.Device);
@@ -78,7 +78,7 @@ public sealed unsafe class LanguageModel : IDisposable
             throw new InputException(file.Path, "changed while it was read");
         }
         _ownKernelTypes = Device.Kind != LanguageDevice.Cpu ? [] : [.. file.Tensors.Values.Where(LlamaKernels.Fit).Select(tensor => tensor.Type).Distinct().Order()];
-        MostContexts = isSmall && Device.Kind == LanguageDevice.Cpu ? Math.Max(1, threads / ThreadsPerContext) : 1;
+        MostContexts = isSmall && Device.Kind == LanguageDevice.Cpu ? Math.Max(1, AllThreads / ThreadsPerContext) : 1;
         EndToken = (int)file.GetInteger("tokenizer.ggml.eos_token_id");
     }
 
@@ -93,6 +93,9 @@ public sealed unsafe class LanguageModel : IDisposable
 
     /// <summary>Whether its matrices are multiplied by <see cref="LlamaKernels"/>, to which more rows at once cost little.</summary>
     internal bool HasOwnKernels => _ownKernelTypes is not [] && LlamaKernels.Problem is null;
+
+    /// <summary>CPU threads, those of all contexts and of drawing.</summary>
+    internal int AllThreads { get; }
 
     /// <summary>CPU threads that a context uses.</summary>
     internal int Threads { get; }

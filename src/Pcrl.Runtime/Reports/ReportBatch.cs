@@ -13,9 +13,6 @@ public sealed record StudyOutcome(string Study, Report? Report, string? Problem)
 /// <summary>Reports of many studies: while some are written, the next one is read and encoded.</summary>
 public static class ReportBatch
 {
-    /// <summary>Studies that are read at the same time. Pictures of a study are decoded on all cores anyway, but much of reading is not shared out.</summary>
-    private static readonly int Reading = Math.Max(2, Environment.ProcessorCount / 2);
-
     /// <summary>Writes a report of each study. One that fails takes no other down.</summary>
     /// <param name="reporter">The opened bundle.</param>
     /// <param name="studies">Paths.</param>
@@ -30,7 +27,8 @@ public static class ReportBatch
     {
         // One more than are written at a time, so that the next one stands ready.
         using var places = new SemaphoreSlim(reporter.Parallel + 1);
-        using var readers = new SemaphoreSlim(Reading);
+        // Studies that are read at the same time: pictures of one are decoded on all cores anyway, but much of reading is not shared out.
+        using var readers = new SemaphoreSlim(Math.Max(2, reporter.Threads / 2));
         using var leaving = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var running = new Queue<Task<StudyOutcome>>();
         try

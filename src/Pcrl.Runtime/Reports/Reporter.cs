@@ -68,6 +68,7 @@ public sealed class Reporter : IDisposable
     private readonly LanguageModel _language;
     private readonly BatchDecoder _decoder;
     private readonly SemaphoreSlim _encoding = new(1);
+    private readonly CancellationTokenSource _closing = new();
     private readonly TimeSpan _load;
 
     private Reporter(Bundle bundle, DeviceEncoder encoder, LanguageModel language, BatchDecoder decoder, TimeSpan load)
@@ -84,6 +85,9 @@ public sealed class Reporter : IDisposable
 
     /// <summary>Reports that are written at the same time; more wait for their turn.</summary>
     public int Parallel => _decoder.Sequences;
+
+    /// <summary>CPU threads of both halves.</summary>
+    public int Threads => _language.AllThreads;
 
     /// <summary>One line: the devices of vision kernels and language model, and why.</summary>
     public string Device => $"{_encoder.Choice}; {_language.Choice}";
@@ -146,6 +150,7 @@ public sealed class Reporter : IDisposable
     /// <summary>Writes the report of a prepared study, piece by piece.</summary>
     /// <exception cref="InputException">An option is out of range, or the model breaks down (non-finite logits).</exception>
     /// <exception cref="OperationCanceledException">Cancelled, at any point.</exception>
+    /// <exception cref="ObjectDisposedException">The reporter was closed meanwhile.</exception>
     public async IAsyncEnumerable<ReportPiece> WriteAsync(
         PreparedStudy study, SamplingOptions sampling, [EnumeratorCancellation] CancellationToken cancellation = default)
     {
@@ -187,23 +192,34 @@ public sealed class Reporter : IDisposable
     /// <summary>The visual tokens, [48, width]; one study at a time.</summary>
     private async Task<float[]> EncodeAsync(PreparedStudy study, CancellationToken cancellation)
     {
-        await _encoding.WaitAsync(cancellation).ConfigureAwait(false);
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation, _closing.Token);
         try
         {
-            return await Task.Run(() => _encoder.Encode(study.Slices, cancellation), cancellation).ConfigureAwait(false);
+            await _encoding.WaitAsync(ending.Token).ConfigureAwait(false);
+            try
+            {
+                return await Task.Run(() => _encoder.Encode(study.Slices, ending.Token), ending.Token).ConfigureAwait(false);
+            }
+            finally
+            {
+                _encoding.Release();
+            }
         }
-        finally
+        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
         {
-            _encoding.Release();
+            throw new ObjectDisposedException(nameof(Reporter));
         }
     }
 
-    /// <inheritdoc/>
+    /// <summary>Ends what is being written, whose callers get an <see cref="ObjectDisposedException"/>, and frees the models.</summary>
     public void Dispose()
     {
+        if (_closing.IsCancellationRequested)
+            return;
+        _closing.Cancel();
         _decoder.Dispose();
+        _encoding.Wait(); // for good: kernels must not find their memory freed
         _language.Dispose();
         _encoder.Dispose();
-        _encoding.Dispose();
     }
 }

@@ -89,7 +89,7 @@ internal sealed class Network : IDisposable
             _device.RunLanes(_passage.Chunks, _runChunk);
         else
             for (int chunk = 0; chunk < _passage.Chunks; chunk++)
-                RunChunk(chunk, lane: 0);
+                RunChunk(chunk, worker: 0);
     }
 
     /// <summary>Runs all layers on what has been loaded already, for clocks. That is all of the study only where all goes through at once.</summary>
@@ -107,8 +107,9 @@ internal sealed class Network : IDisposable
             memory.Dispose();
     }
 
-    private void RunChunk(int chunk, int lane)
+    private void RunChunk(int chunk, int worker)
     {
+        int lane = _passage.Lanes == _passage.Chunks ? chunk : worker; // with more workers than chunks any of them may have got this one
         _load?.Invoke(chunk, lane);
         RunLayers(chunk, lane);
     }

@@ -43,7 +43,7 @@ internal sealed record Passage(int Lanes, int Chunk, int Slices)
 
         // As few rounds of as few slices as can be, and then as many together as can be.
         Passage InLanes(int least, int most) => Divisors(least, most)
-            .Select(chunk => new Passage(device.Lanes, chunk, slices))
+            .Select(chunk => new Passage(Math.Min(device.Lanes, slices / chunk), chunk, slices))
             .OrderBy(p => (p.Chunks + p.Lanes - 1) / p.Lanes * p.Chunk).ThenByDescending(p => p.Chunk).First();
 
         IEnumerable<int> Divisors(int least, int most) => Enumerable.Range(1, slices).Where(c => slices % c == 0 && c >= Math.Min(least, slices) && c <= most);

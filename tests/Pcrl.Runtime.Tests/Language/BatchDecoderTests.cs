@@ -165,6 +165,7 @@ public sealed class BatchDecoderTests(TinyDecoders shared) : IClassFixture<TinyD
     public async Task Input_that_does_not_fit_is_refused()
     {
         await Assert.ThrowsAsync<InputException>(() => Generate(Plain, new SamplingOptions(), Visual(300)));
+        Assert.NotEmpty(await Text(Plain, TinyDecoders.Warm, [])); // no picture is no fault
         using var empty = new BatchDecoder(_model, new PromptTemplate("", ""), new DecodingOptions());
         await Assert.ThrowsAsync<InputException>(() => Generate(empty, new SamplingOptions(), []));
         await Assert.ThrowsAsync<InputException>(() => Generate(Plain, new SamplingOptions { TopP = 2 }));
@@ -295,6 +296,7 @@ public sealed class BatchDecoderTests(TinyDecoders shared) : IClassFixture<TinyD
     {
         var decoder = shared.New(new DecodingOptions { Sequences = sequences });
         var texts = Enumerable.Range(0, 2 * sequences + 1).Select(seed => Text(decoder, new SamplingOptions { Temperature = 3, TopP = 1, Seed = (ulong)seed, MaxTokens = 10000 })).ToList();
+        decoder.Dispose();
         decoder.Dispose();
         foreach (var text in texts)
             Assert.IsType<ObjectDisposedException>(await Record.ExceptionAsync(() => text) ?? new ObjectDisposedException("it was faster"));

@@ -111,12 +111,14 @@ public sealed class VisualEncoderTests
     {
         using var cpu = Device.Open(DeviceKind.Cpu, threads: 16);
         using var two = Device.Open(DeviceKind.Cpu, threads: 2);
+        using var many = Device.Open(DeviceKind.Cpu, threads: 128);
         using var one = Device.Open(DeviceKind.Cpu, threads: 1);
         using var gpu = Device.Open(DeviceKind.Emulator, threads: 16);
         var (small, full) = (new VisualConfig { ImageSize = 96, Width = 32, Block = "basic", Depths = [1, 1, 1] }, new VisualConfig());
-        Assert.Equal((new Passage(16, 2, 24), new Passage(16, 8, 24)), Passage.Of(small, cpu, 24));
+        Assert.Equal((new Passage(12, 2, 24), new Passage(3, 8, 24)), Passage.Of(small, cpu, 24));
         Assert.Equal((new Passage(2, 4, 24), new Passage(2, 12, 24)), Passage.Of(small, two, 24));
-        Assert.Equal((new Passage(16, 1, 23), new Passage(16, 23, 23)), Passage.Of(small, cpu, 23));
+        Assert.Equal((new Passage(16, 1, 23), new Passage(1, 23, 23)), Passage.Of(small, cpu, 23));
+        Assert.Equal((new Passage(24, 1, 24), new Passage(3, 8, 24)), Passage.Of(small, many, 24)); // no more lanes than chunks
         var shared = (new Passage(1, 2, 24), new Passage(1, 24, 24));
         Assert.Equal(shared, Passage.Of(full, cpu, 24));
         Assert.Equal(shared, Passage.Of(full, two, 24));
