@@ -22,7 +22,7 @@ public sealed class ToolBadInputTests : IDisposable
     [InlineData("'-1' not recognized", "pcrl-convert", "llm", "/", "out.gguf", "--merge-onto", "-1")]
     [InlineData("/dev/null: is a file, where a folder is wanted", "pcrl-convert", "llm", "/dev/null", "out.gguf")]
     [InlineData("/dev/null: is a file, where a folder is wanted", "pcrl", "report", "/", "--bundle", "/dev/null")]
-    [InlineData("/nowhere/config.json: there is no such file", "pcrl-train", "score", "/nowhere")]
+    [InlineData("/nowhere: no such file or folder", "pcrl-train", "score", "/nowhere")]
     [InlineData("/nowhere: there is no such file", "pcrl-train", "prepare", "/nowhere")]
     [InlineData("/nowhere: no such file or folder", "pcrl-train", "prepare", "phantoms:1@5", "--sam", "/nowhere")]
     [InlineData("/nowhere: no such file or folder", "pcrl-train", "prepare", "phantoms:1@5", "--scorer", "/nowhere")]
