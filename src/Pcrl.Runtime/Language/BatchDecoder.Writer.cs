@@ -316,9 +316,12 @@ public sealed partial class BatchDecoder
         private unsafe int[]? DrawAhead()
         {
             int vocabulary = _model.Config.VocabSize;
-            var rows = _batch.Where(part => part.IsRead).SelectMany(part => Enumerable.Range(0, 1 + part.Drafted).Select(ahead => (Part: part, Ahead: ahead))).ToArray();
-            if ((long)rows.Length * vocabulary < _decoder._options.LogitsForThreads)
+            long outputs = 0;
+            foreach (var part in _batch)
+                outputs += part.IsRead ? 1 + part.Drafted : 0;
+            if (outputs * vocabulary < _decoder._options.LogitsForThreads)
                 return null;
+            var rows = _batch.Where(part => part.IsRead).SelectMany(part => Enumerable.Range(0, 1 + part.Drafted).Select(ahead => (Part: part, Ahead: ahead))).ToArray();
             nint[] logits = [.. rows.Select(row => (nint)_context.Logits(row.Part.FirstOutput + row.Ahead))]; // llama.cpp is asked on this thread only
             var drawn = new int[_rows.Count];
             Parallel.For(0, rows.Length, new ParallelOptions { MaxDegreeOfParallelism = _model.AllThreads }, i =>
