@@ -43,8 +43,8 @@ public static class CrossValidation
             using var branch = start with { Run = start.Run with { Model = start.Run.Model.Replicate() }, Heads = start.Heads.Replicate() };
             var painted = PaintedBlood.Make(known, config);
             branch.LearnScans(known, painted, workers, progress, cancellation);
-            // As many phantoms as splices: enough to keep the language of the phantoms, and each fold stays short.
-            List<TrainingStudy> studies = [.. start.Phantoms.Take(config.ScanFit.Splices), .. RealStudies.Splice(known, painted, config)];
+            // As many phantoms as views: enough to keep the language of the phantoms, and each fold stays short.
+            List<TrainingStudy> studies = [.. start.Phantoms.Take(config.ScanFit.Views), .. RealStudies.Views(known, painted, config)];
             using var run = branch.Start(config, workers);
             using var training = Features(run, studies);
             using (var fit = new JointFit(run, workers, training, null))

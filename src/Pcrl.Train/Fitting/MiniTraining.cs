@@ -60,7 +60,7 @@ public sealed class MiniTraining
             workers.Seed(_config.Seed);
             split = split with
             {
-                Training = [.. split.Training, .. RealStudies.Splice(scans, painted, _config)],
+                Training = [.. split.Training, .. RealStudies.Views(scans, painted, _config)],
                 Description = $"{split.Description}; {scans.Count} scans of CT-ICH (CC BY 4.0) with label-derived text",
             };
         }

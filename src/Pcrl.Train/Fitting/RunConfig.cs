@@ -116,17 +116,17 @@ public record TrunkFitConfig : FitConfig
     public float ScanWeight { get; init; } = 1;
 }
 
-/// <summary>How real scans join: the trunk goes on learning from them and the phantoms, and studies spliced from them join the report stage.</summary>
+/// <summary>How real scans join: the trunk goes on learning from them and the phantoms, and studies spliced from them join the joint fit.</summary>
 public sealed record ScanFitConfig : TrunkFitConfig
 {
-    /// <summary>Studies spliced from the scans (see <see cref="Data.RealStudies"/>).</summary>
-    public int Splices { get; init; } = 1000;
+    /// <summary>Changed copies of the scans, whose slices spliced studies are put together from (see <see cref="Data.StudySplicer"/>); as many studies of an epoch are spliced.</summary>
+    public int Views { get; init; } = 1000;
 
     /// <summary>
-    /// How far the slices of spliced studies are changed, as <see cref="TrunkFitConfig.Augmentation"/> is for the trunk. What the trunk makes of slices that are changed as far as those it learned from is
+    /// How far the slices of the views are changed, as <see cref="TrunkFitConfig.Augmentation"/> is for the trunk. What the trunk makes of slices that are changed as far as those it learned from is
     /// much less sure of thin blood than what it makes of a scan as it is, and a report would learn from texts that its features do not bear out.
     /// </summary>
-    public float SpliceAugmentation { get; init; } = 1;
+    public float ViewAugmentation { get; init; } = 1;
 
     /// <summary>Copies of the scans with a painted bleeding more (see <see cref="Data.PaintedBlood"/>).</summary>
     public int Painted { get; init; }
@@ -241,8 +241,8 @@ public sealed record RunConfig
             : Phantoms.Problem() is { } phantoms ? $"phantoms: {phantoms}"
             : Tokenizer.Problem() is { } tokenizer ? $"tokenizer: {tokenizer}"
             : new[] { TrunkFit, ScanFit }.Any(f => f is { Cells: true, Places: false }) ? "trunk_fit, scan_fit: cells teach places, so places cannot be false with them"
-            : ScanFit.Splices < 0 || ScanFit.Painted < 0 ? "scan_fit: splices and painted cannot be negative"
-            : ScanFit.SpliceAugmentation is not (>= 0 and <= 10) ? "scan_fit: splice_augmentation is negative or too large"
+            : ScanFit.Views < 0 || ScanFit.Painted < 0 ? "scan_fit: views and painted cannot be negative"
+            : ScanFit.ViewAugmentation is not (>= 0 and <= 10) ? "scan_fit: view_augmentation is negative or too large"
             : Loss.Theme > 0 && JointFit.Batch < 2 * Threads ? $"joint_fit.batch is {JointFit.Batch}: L_CLt compares studies, so each of {Threads} threads needs two"
             : Loss is { TextEncoder: "bert", Entity: 0, Theme: 0 } ? "loss.text_encoder is bert, but neither entity nor theme is aligned"
             : Loss.TextEncoder == "bert" && Bert.Problem() is { } bert ? $"bert: {bert}"

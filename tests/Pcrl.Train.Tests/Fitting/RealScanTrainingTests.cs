@@ -15,7 +15,7 @@ public sealed class RealScanTrainingTests : IDisposable
     private static readonly RunConfig Tiny = MiniTrainingTests.Tiny with
     {
         TrunkFit = new TrunkFitConfig { Steps = 2, Batch = 4 },
-        ScanFit = new ScanFitConfig { Steps = 2, Batch = 4, Cells = false, ScanWeight = 5, Splices = 4 },
+        ScanFit = new ScanFitConfig { Steps = 2, Batch = 4, Cells = false, ScanWeight = 5, Views = 4 },
         LanguageFit = Two,
         Loss = new LossConfig(),
         JointFit = new JointFitConfig { Steps = 2, Batch = 4 },
