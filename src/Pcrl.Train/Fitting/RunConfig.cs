@@ -106,7 +106,7 @@ public record TrunkFitConfig : FitConfig
     /// <summary>How far slices are turned, moved, rewindowed and made noisy before the trunk sees them; 0: not at all (see <see cref="SliceAugmentation"/>).</summary>
     public float Augmentation { get; init; } = 1;
 
-    /// <summary>Teach where on the slices of phantoms lesions and organs are, beside what a slice shows.</summary>
+    /// <summary>Teach where on the slices of phantoms lesions and organs are, beside what a slice shows; and of a real slice that some cell shows what its labels name.</summary>
     public bool Cells { get; init; } = true;
 
     /// <summary>Teach side and region of a slice's lesions, beside their kind. Without it (and <see cref="Cells"/>) the trunk knows what labels like those of CQ500 tell.</summary>
@@ -163,8 +163,7 @@ public sealed record RunConfig
     public TokenizerConfig Tokenizer { get; init; } = new();
 
     /// <summary>Text around the visual tokens.</summary>
-    public PromptTemplate Prompt { get; init; } = new(
-        "<|begin_of_text|>[Img]", "[/Img][MRG]详细地用中文描述给定的多张脑CT图片并生成一份中文的脑CT报告。");
+    public PromptTemplate Prompt { get; init; } = PromptTemplate.ReportGeneration;
 
     /// <summary>Positions of the LLM's context: prompt, visual tokens and findings.</summary>
     public int ContextLength { get; init; } = 256;

@@ -13,7 +13,7 @@ public sealed class FeatureCacheTests : IDisposable
 {
     private const int Slices = 24, Studies = 5;
 
-    private static readonly RunConfig Config = MiniTrainingTests.Tiny;
+    private static readonly RunConfig Config = TrainingPipelineTests.Tiny;
 
     private readonly string _path = Path.Combine(Directory.CreateTempSubdirectory("pcrl-features-").FullName, "features");
     private readonly List<TrainingStudy> _studies;
