@@ -90,7 +90,7 @@ public record FitConfig
         : !(WarmUp is >= 0 and <= 1) ? $"{key}: warm_up is {WarmUp}, not in 0..1"
         : !(WeightDecay >= 0) ? $"{key}: weight_decay is {WeightDecay}, which is negative"
         : !(ClipNorm > 0) ? $"{key}: clip_norm is {ClipNorm}, not more than 0"
-        : this is TrunkFitConfig { Augmentation: not (>= 0 and <= 10) } or TrunkFitConfig { ScanWeight: not (>= 0 and <= 1e6f) } ? $"{key}: augmentation or scan_weight is negative or too large"
+        : this is TrunkFitConfig { Augmentation: not (>= 0 and <= 10) } or ScanFitConfig { ScanWeight: not (>= 0 and <= 1e6f) } ? $"{key}: augmentation or scan_weight is negative or too large"
         : null;
 }
 
@@ -111,14 +111,14 @@ public record TrunkFitConfig : FitConfig
 
     /// <summary>Teach side and region of a slice's lesions, beside their kind. Without it (and <see cref="Cells"/>) the trunk knows what labels like those of CQ500 tell.</summary>
     public bool Places { get; init; } = true;
-
-    /// <summary>Weight of a real slice beside a phantom's: it knows fewer labels, and those are what it is there for.</summary>
-    public float ScanWeight { get; init; } = 1;
 }
 
 /// <summary>How real scans join: the trunk goes on learning from them and the phantoms, and studies spliced from them join the joint fit.</summary>
 public sealed record ScanFitConfig : TrunkFitConfig
 {
+    /// <summary>Weight of a real slice beside a phantom's: it knows fewer labels, and those are what it is there for.</summary>
+    public float ScanWeight { get; init; } = 1;
+
     /// <summary>Changed copies of the scans, whose slices spliced studies are put together from (see <see cref="Data.StudySplicer"/>); as many studies of an epoch are spliced.</summary>
     public int Views { get; init; } = 1000;
 
