@@ -70,7 +70,7 @@ internal static class DecodeBench
                     return (result.Markdown, new
                     {
                         result.SpeedupVsLlamacpp, result.PlainVsLlamacpp, result.FirstTokenVsPrefill, result.Parallel, result.ParallelSpeedupVsLlamacpp, result.ParallelVsOneByOne,
-                        conditions, model = opened.Manifest.Model, shape = name, threads = language.Threads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime),
+                        conditions, model = opened.Manifest.Model, shape = name, threads = language.ContextThreads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime),
                         result.Rows, result.Together, result.Batches, result.SameTexts, result.CacheMib, result.FirstText,
                     });
                 }
@@ -81,11 +81,11 @@ internal static class DecodeBench
                     return (CombinedCost.Markdown(combined), new
                     {
                         speedupVsLlamacpp = combined.Max(c => c.Speedup), combinedWithAcceptanceOf = opened.Manifest.Model,
-                        conditions, shape = name, threads = language.Threads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime), batches = combined,
+                        conditions, shape = name, threads = language.ContextThreads, studies = inputs.Count, processorTime = parsed.GetValue(processorTime), batches = combined,
                     });
                 }
                 var (table, figures) = parsed.GetValue(costs) ? Combined() : Texts();
-                string markdown = $"{conditions.Markdown}LLM: {opened.Manifest.Model}, shape {name}, {language.Threads} threads, "
+                string markdown = $"{conditions.Markdown}LLM: {opened.Manifest.Model}, shape {name}, {language.ContextThreads} threads, "
                     + $"{inputs.Count} studies, {(parsed.GetValue(processorTime) ? "processor time" : "wall time")}\n\n{table}";
                 string row = JsonSerializer.Serialize(figures, Json.Readable);
                 Console.WriteLine(parsed.GetValue(json) ? row : markdown);

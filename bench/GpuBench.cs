@@ -40,7 +40,7 @@ internal static class GpuBench
         var python = new Option<string>("--python") { Description = "Python with PyTorch", DefaultValueFactory = _ => "python3" };
         var torch = new Option<string[]>("--torch")
         {
-            Description = "kinds of PyTorch to race against", DefaultValueFactory = _ => TorchKinds, CustomParser = argument => argument.Tokens[0].Value.Split(','), Arity = ArgumentArity.ExactlyOne,
+            Description = "kinds of PyTorch to race against, comma-separated", DefaultValueFactory = _ => TorchKinds, CustomParser = argument => argument.Tokens[0].Value.Split(','), Arity = ArgumentArity.ExactlyOne,
         };
         var tiles = new Option<bool>("--tiles") { Description = "time every layer with every tile too" };
         torch.Validators.Add(result => Options.Require(result, torch, kinds => kinds!.All(TorchKinds.Contains), $"must be among {string.Join(", ", TorchKinds)}"));

@@ -8,7 +8,7 @@ namespace Pcrl.Bench;
 /// <summary>Options that several benchmarks share.</summary>
 internal static class Options
 {
-    public static Option<DeviceKind> Device() => new Option<DeviceKind>("--device") { Description = "of the vision kernels", DefaultValueFactory = _ => DeviceKind.Auto }
+    public static Option<DeviceKind> Device() => new Option<DeviceKind>("--device") { Description = "of the vision kernels [default: auto]" }
         .AcceptOnlyFromAmong("auto", "cpu", "cuda", "opencl");
 
     public static Option<int> Threads() => Number("--threads", "CPU threads, 0 for one per core", 0, least: 0, most: 256);

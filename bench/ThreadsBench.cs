@@ -16,7 +16,8 @@ internal static class ThreadsBench
     {
         var bundle = Bundles.Option("mini");
         var rounds = Options.Rounds(200);
-        var (threads, seed, json) = (Options.Threads(), Options.Seed(), Options.Json());
+        var (seed, json) = (Options.Seed(), Options.Json());
+        var threads = Options.Number("--threads", "most CPU threads, 0 for one per core", 0, least: 0, most: 256);
         var command = new Command("threads", "Times the visual path of a bundle on the CPU with 1, 2, 4 … threads, turn by turn.") { bundle, threads, seed, rounds, json };
         command.SetAction((parsed, cancellation) =>
         {

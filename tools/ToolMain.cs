@@ -35,7 +35,7 @@ internal static class ToolMain
         }
         catch (OperationCanceledException)
         {
-            return Fail(130, "interrupted, nothing half-written was left");
+            return Fail(130, "interrupted");
         }
         catch (OutOfMemoryException)
         {

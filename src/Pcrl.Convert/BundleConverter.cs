@@ -96,7 +96,7 @@ public static class BundleConverter
         CancellationToken cancellation)
     {
         folder = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
-        string temporary = folder + GgufWriter.PartialSuffix;
+        string temporary = folder + AtomicFile.PartialSuffix;
         bool isOther = File.Exists(folder) || (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any() && !File.Exists(Path.Combine(folder, Bundle.ManifestFile)));
         if (isOther)
             throw new InputException(folder, "is no bundle that could be replaced, it is left alone");

@@ -12,7 +12,7 @@ namespace Pcrl.Convert;
 /// <param name="B">[out, r], row-major.</param>
 public sealed record LoraDelta(int Rank, float Scale, float[] A, float[] B);
 
-/// <summary>A LoRA adapter that is to be merged into its base (reference §3).</summary>
+/// <summary>A LoRA adapter that is to be merged into its base (§4.1 of the paper).</summary>
 /// <param name="Path">Where it comes from; messages name it.</param>
 /// <param name="Deltas">By the matrix they belong to in Hugging Face's names, e.g. <c>model.layers.0.self_attn.q_proj</c>.</param>
 public sealed partial record LoraAdapter(string Path, IReadOnlyDictionary<string, LoraDelta> Deltas)

@@ -6,7 +6,7 @@ using Pcrl.Runtime.Vision;
 namespace Pcrl.Convert;
 
 /// <summary>
-/// Writes <c>visual.gguf</c>: the visual path (reference §2) under its training names, with every BatchNorm folded into the convolution
+/// Writes <c>visual.gguf</c>: the visual path (§3.1 of the paper) under its training names, with every BatchNorm folded into the convolution
 /// before it, so that the runtime knows nothing of normalisation.
 /// </summary>
 public sealed class VisualGgufWriter

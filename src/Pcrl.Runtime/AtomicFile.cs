@@ -5,6 +5,9 @@ namespace Pcrl.Runtime;
 /// <summary>Writes files that are either whole or absent, whenever the process dies.</summary>
 public static class AtomicFile
 {
+    /// <summary>What stands behind the target's name while something is written that a killed process could go on with.</summary>
+    public const string PartialSuffix = ".partial";
+
     /// <summary>
     /// Refuses a target that cannot become a file, so that a command can say so before hours of work and not after them. Devices are
     /// refused because renaming over one would replace it: as root, <c>/dev/null</c> would be gone for every program.

@@ -91,6 +91,8 @@ public sealed class EvaluateCommandTests : IDisposable
         string system = Put("system.json", References);
         Evaluate(system, "--json", system).AssertOneLineError("is an input");
         Evaluate(system, "--json", At("out"), "--html", At("out")).AssertOneLineError("another output");
+        string words = Put("words.txt", "脑实质 10\n");
+        Evaluate(system, "--user-dictionary", words, "--csv", words).AssertOneLineError("is an input");
         Assert.Equal(References, File.ReadAllText(system));
     }
 }

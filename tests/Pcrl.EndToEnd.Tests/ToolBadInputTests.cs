@@ -20,6 +20,7 @@ public sealed class ToolBadInputTests : IDisposable
     [InlineData("/: is a folder, where a file is wanted", "pcrl-convert", "phrases", "/", "bundle")]
     [InlineData("'7' not recognized", "pcrl-convert", "llm", "/", "out.gguf", "--trained-on", "7")]
     [InlineData("'-1' not recognized", "pcrl-convert", "llm", "/", "out.gguf", "--merge-onto", "-1")]
+    [InlineData("--merge-onto: counts only with --llm", "pcrl-convert", "bundle", "/", "bundle", "--merge-onto", "Nf4")]
     [InlineData("/dev/null: is a file, where a folder is wanted", "pcrl-convert", "llm", "/dev/null", "out.gguf")]
     [InlineData("/dev/null: is a file, where a folder is wanted", "pcrl", "report", "/", "--bundle", "/dev/null")]
     [InlineData("/nowhere: no such file or folder", "pcrl-train", "score", "/nowhere")]

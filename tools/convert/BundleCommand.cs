@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Text.Json.Nodes;
 using Pcrl.Convert;
+using Pcrl.Runtime;
 using Pcrl.Runtime.Bundles;
 using Pcrl.Train.Checkpoints;
 
@@ -12,12 +13,15 @@ internal static class BundleCommand
     private static readonly Argument<string> Trained = new("RUN") { Description = "Run folder of the trainer, or the authors' .pth." };
     private static readonly Argument<string> Bundle = new("BUNDLE") { Description = "Folder of the bundle to write; an older one there is replaced." };
     private static readonly Option<string?> Llm = new("--llm") { Description = "Folder of the base LLM, where it is not in the run" };
-    private static readonly Option<string?> Trunk = new("--trunk") { Description = "ResNet under torchvision's names, where it is not in the run" };
-    private static readonly Option<string?> Config = new("--config") { Description = "Configuration [default: the run's own]" };
+    private static readonly Option<string?> Trunk = new("--trunk") { Description = "ResNet under torchvision's names, where it is not in the run; with --llm" };
+    private static readonly Option<string?> Config = new("--config") { Description = "Configuration; with --llm [default: the run's own]" };
     private static readonly Option<GgufType> VisualType = new Option<GgufType>("--visual-type")
     {
         Description = "What the visual path is stored as", DefaultValueFactory = _ => GgufType.F32,
     }.AcceptOnlyFromAmong("F32", "F16", "BF16");
+
+    /// <summary>What says how a model is put together from parts.</summary>
+    private static readonly Option[] Parts = [Trunk, Config, ConversionCommandOptions.TrainedOn, ConversionCommandOptions.MergeOnto];
 
     public static Command Create()
     {
@@ -46,6 +50,8 @@ internal static class BundleCommand
             provenance["parts"] = new JsonObject { ["trained"] = trained, ["llm"] = llm, ["trunk"] = parsed.GetValue(Trunk) };
             return BundleConverter.Convert(parts, provenance, bundle, options, cancellation);
         }
+        if (Parts.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false }) is { } useless)
+            throw new InputException(useless.Name, "counts only with --llm: a run folder brings its own parts");
         using var run = folder.Load();
         return BundleConverter.Convert(run, folder.ReadMetrics(), bundle, options, cancellation);
     }

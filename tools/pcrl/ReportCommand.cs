@@ -29,7 +29,7 @@ internal static class ReportCommand
             Description = "Folder of the model bundle.",
             DefaultValueFactory = _ => Path.Combine(AppContext.BaseDirectory, "models", "mini"),
         };
-        var json = new Option<bool>("--json") { Description = "Print one JSON object instead of text." };
+        var json = new Option<bool>("--json") { Description = "Print JSON instead of text: an object, of a folder of studies an array." };
         var output = new Option<string?>("--output", "-o")
         {
             Description = "Write to this file instead of the terminal. Finished reports of a folder wait in FILE.partial, with which the same command goes on after an interruption.",

@@ -108,7 +108,7 @@ internal static class EvaluateCommand
         foreach (string output in outputs)
         {
             AtomicFile.CheckTarget(output);
-            if (inputs.Append(parsed.GetValue(Train)).Concat(outputs).Count(file => !string.IsNullOrEmpty(file) && Path.GetFullPath(file) == Path.GetFullPath(output)) > 1)
+            if (inputs.Concat(new[] { Train, TokenizerFile, UserDictionary }.Select(parsed.GetValue)).Concat(outputs).Count(file => !string.IsNullOrEmpty(file) && Path.GetFullPath(file) == Path.GetFullPath(output)) > 1)
                 throw new InputException(output, "is an input or another output as well");
         }
     }

@@ -37,7 +37,7 @@ internal static class FitCommand
             ["program"] = typeof(RunFolder).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion,
             ["config"] = JsonNode.Parse(config.ToJson()),
         };
-        var score = MiniTraining.Run(config, folder, ctIch, resume, provenance, new ConsoleProgress(), cancellation);
+        var score = TrainingPipeline.Run(config, folder, ctIch, resume, provenance, new ConsoleProgress(), cancellation);
         Console.Write(score.Model.Table(score.Baseline));
         Console.Write(new AblationTable([.. score.Copying, new AblationRow(config.Name, config.Description, [score.Scores])]).ToMarkdown());
         Console.WriteLine(score.Leakage);

@@ -25,7 +25,7 @@ internal static class PrepareCommand
     private static readonly Option<bool> Report = new("--report") { Description = "Measure against the true masks of phantoms that the small models have not seen" };
     private static readonly Option<int> Measured = new("--phantoms") { Description = "Phantoms to measure on", DefaultValueFactory = _ => 12 };
     private static readonly Option<ulong> MeasuredSeed = new("--phantom-seed") { Description = "Seed of the first of them", DefaultValueFactory = _ => 800_000_000 };
-    private static readonly Option<string?> Pictures = new("--pictures") { Description = "Folder for galleries (PNG) and reports beside masks (HTML)" };
+    private static readonly Option<string?> Pictures = new("--pictures") { Description = "Folder for pictures of a study: its gallery, and its report beside the masks (PNG and HTML)" };
     private static readonly Option<string?> Vocabulary = new("--vocabulary") { Description = "Layers, entities and cleaning as JSON [default: built in]" };
     private static readonly Option<int> Threads = new("--threads") { Description = "Slices at the same time", DefaultValueFactory = _ => Environment.ProcessorCount };
 

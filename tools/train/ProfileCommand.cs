@@ -13,7 +13,8 @@ internal static class ProfileCommand
 
     public static Command Create()
     {
-        var command = new Command("profile", "Measure the joint fit against the bare modules, step by step in turns, and print tensors and memory while it runs")
+        var command = new Command("profile", "Measure the joint fit against the bare modules, step by step in turns, and print tensors and memory while it runs. " +
+            "Single settings are overridden by --key=value")
         {
             Config, Steps, DeviceOption.Option,
         };

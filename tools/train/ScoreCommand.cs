@@ -18,7 +18,7 @@ internal static class ScoreCommand
 
     public static Command Create()
     {
-        var command = new Command("score", "Score a run's greedy reports on held-out phantoms, beside the most frequent report") { Run, Phantoms, Seed, Difficulty, Show, DeviceOption.Option };
+        var command = new Command("score", "Score a run's greedy reports on held-out phantoms, beside one report for all, whose facts are the commonest among the references") { Run, Phantoms, Seed, Difficulty, Show, DeviceOption.Option };
         command.SetAction((parsed, cancellation) => Task.FromResult(Execute(parsed, cancellation)));
         return command;
     }
@@ -34,7 +34,7 @@ internal static class ScoreCommand
         DeviceOption.Choose(parsed);
         using var run = new RunFolder(parsed.GetValue(Run)!).Load();
         TorchDevice.Configure(run.Config.Threads, run.Config.Seed);
-        var score = PhantomScore.Measure(run, count, parsed.GetValue(Seed) ?? run.Config.Phantoms.HeldOutSeed,
+        var score = HeldOutScore.Measure(run, count, parsed.GetValue(Seed) ?? run.Config.Phantoms.HeldOutSeed,
             parsed.GetValue(Difficulty) ?? run.Config.Phantoms.Difficulty, new ConsoleProgress(), cancellation);
         foreach (var (reference, generated) in score.Reports.Take(parsed.GetValue(Show)))
             Console.WriteLine($"truth: {reference}\nmodel: {generated}\n");

@@ -16,7 +16,7 @@ internal static class SegmentCommand
 {
     private static readonly Dictionary<string, SamConfig> Sizes = new() { ["base"] = SamConfig.Base, ["large"] = SamConfig.Large, ["huge"] = SamConfig.Huge };
 
-    private static readonly Option<string> Size = new Option<string>("--size") { Description = "ViT-B, ViT-L or ViT-H", DefaultValueFactory = _ => "huge" }
+    private static readonly Option<string> Size = new Option<string>("--size") { Description = "base (ViT-B), large (ViT-L) or huge (ViT-H)", DefaultValueFactory = _ => "huge" }
         .AcceptOnlyFromAmong([.. Sizes.Keys]);
     private static readonly Option<int> Points = new("--points") { Description = "Points per side of the grid", DefaultValueFactory = _ => new SamGeneratorConfig().PointsPerSide };
     private static readonly Option<int> Threads = new("--threads") { Description = "Threads of torch's operators", DefaultValueFactory = _ => Environment.ProcessorCount };

@@ -139,7 +139,7 @@ public sealed class Bundle
         Require(manifest.Prompt.Head.Length + manifest.Prompt.Tail.Length <= LongestPrompt, $"prompt has more than {LongestPrompt} characters");
         Require(manifest.ContextLength is >= 64 and <= 1 << 20, $"context_length {manifest.ContextLength} is outside 64 to 1048576");
         Require(manifest.Sampling.Temperature is >= 0 and <= 100, "sampling.temperature is outside 0 to 100");
-        Require(manifest.Sampling.TopP is > 0 and <= 1, "sampling.top_p is outside (0, 1]");
+        Require(manifest.Sampling.TopP is >= 0 and <= 1, "sampling.top_p is outside 0..1");
         Require(manifest.Sampling.MaxTokens >= 1, "sampling.max_tokens must be at least 1");
     }
 

@@ -149,7 +149,7 @@ public sealed unsafe class GgufFile : IDisposable
         if (tensor.Type == GgufType.F32)
             return MemoryMarshal.Cast<byte, float>(bytes);
         var values = new float[tensor.ElementCount];
-        return HalfPrecision.TryWiden(tensor.Type, bytes, values)
+        return FloatFormats.TryWiden(tensor.Type, bytes, values)
             ? values
             : throw new InputException(Path, $"tensor {name} is {tensor.Type}, F32, F16 or BF16 was expected");
     }
@@ -180,7 +180,7 @@ public sealed unsafe class GgufFile : IDisposable
     {
         var bytes = RowBytes(tensor, row);
         if (tensor.Type != GgufType.F32)
-            return HalfPrecision.TryWiden(tensor.Type, bytes, values);
+            return FloatFormats.TryWiden(tensor.Type, bytes, values);
         MemoryMarshal.Cast<byte, float>(bytes).CopyTo(values);
         return true;
     }

@@ -6,9 +6,6 @@ namespace Pcrl.Runtime.Bundles;
 
 public sealed partial class GgufWriter
 {
-    /// <summary>What stands behind the target's name while a file is written that a killed process could go on with.</summary>
-    public const string PartialSuffix = ".partial";
-
     private const string ProgressSuffix = ".progress";
 
     /// <summary>
@@ -31,7 +28,7 @@ public sealed partial class GgufWriter
         TimeSpan? betweenCheckpoints = null)
     {
         AtomicFile.CheckTarget(path);
-        string partial = path + PartialSuffix, progressPath = partial + ProgressSuffix;
+        string partial = path + AtomicFile.PartialSuffix, progressPath = partial + ProgressSuffix;
         bool isOurs = false;
         try
         {

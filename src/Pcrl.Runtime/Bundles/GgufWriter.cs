@@ -123,7 +123,7 @@ public sealed partial class GgufWriter
         {
             var part = values.AsSpan(start, Math.Min(chunk, values.Length - start));
             var encoded = bytes.AsSpan(0, (int)GgufTensor.Bytes(type, part.Length));
-            HalfPrecision.Narrow(type, part, encoded);
+            FloatFormats.Narrow(type, part, encoded);
             stream.Write(encoded);
         }
     }

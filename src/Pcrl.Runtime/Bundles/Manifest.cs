@@ -43,7 +43,7 @@ public sealed record Manifest
 }
 
 /// <summary>
-/// The text around the visual tokens (reference §3): head ‖ visual tokens ‖ tail, and then the model writes the findings. Special tokens
+/// The text around the visual tokens (§3.1 of the paper): head ‖ visual tokens ‖ tail, and then the model writes the findings. Special tokens
 /// are spelled out; a marker that the vocabulary does not know as one is read as plain text.
 /// </summary>
 /// <param name="Head">Text before the visual tokens, with the token that begins every text.</param>
@@ -56,7 +56,7 @@ public sealed record PromptTemplate(string Head, string Tail)
 
 /// <summary>Sampling parameters a bundle was made for.</summary>
 /// <param name="Temperature">Divisor of the logits; 0 is greedy.</param>
-/// <param name="TopP">A token stays if the mass of those ahead of it is at most this; in (0, 1].</param>
+/// <param name="TopP">A token stays if the mass of those ahead of it is at most this; 0 (the likeliest token alone) to 1.</param>
 /// <param name="MaxTokens">Longest report in tokens.</param>
 public sealed record SamplingDefaults(float Temperature, float TopP, int MaxTokens);
 

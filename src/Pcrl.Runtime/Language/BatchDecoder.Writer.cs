@@ -324,7 +324,7 @@ public sealed partial class BatchDecoder
             var rows = _batch.Where(part => part.IsRead).SelectMany(part => Enumerable.Range(0, 1 + part.Drafted).Select(ahead => (Part: part, Ahead: ahead))).ToArray();
             nint[] logits = [.. rows.Select(row => (nint)_context.Logits(row.Part.FirstOutput + row.Ahead))]; // llama.cpp is asked on this thread only
             var drawn = new int[_rows.Count];
-            Parallel.For(0, rows.Length, new ParallelOptions { MaxDegreeOfParallelism = _model.AllThreads }, i =>
+            Parallel.For(0, rows.Length, new ParallelOptions { MaxDegreeOfParallelism = _model.Threads }, i =>
             {
                 var (part, ahead) = rows[i];
                 ref int token = ref drawn[part.FirstOutput + ahead];

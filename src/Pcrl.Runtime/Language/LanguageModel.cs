@@ -64,9 +64,9 @@ public sealed unsafe class LanguageModel : IDisposable
     {
         _file = file;
         _embedding = file.Tensor("token_embd.weight");
-        AllThreads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads;
+        Threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads;
         bool isSmall = file.Tensors.Values.Sum(tensor => tensor.ByteCount) < SmallModelBytes;
-        Threads = isSmall ? 1 : AllThreads;
+        ContextThreads = isSmall ? 1 : Threads;
         Config = config;
         ContextLength = Math.Min(options.ContextLength, config.MaxPositionEmbeddings);
         var device = options.Device == LanguageDevice.Auto && isSmall ? LlamaDevice.Cpu("a small model is faster there") : LlamaDevice.Open(options.Device);
@@ -78,7 +78,7 @@ public sealed unsafe class LanguageModel : IDisposable
             throw new InputException(file.Path, "changed while it was read");
         }
         _ownKernelTypes = Device.Kind != LanguageDevice.Cpu ? [] : [.. file.Tensors.Values.Where(LlamaKernels.Fit).Select(tensor => tensor.Type).Distinct().Order()];
-        MostContexts = isSmall && Device.Kind == LanguageDevice.Cpu ? Math.Max(1, AllThreads / ThreadsPerContext) : 1;
+        MostContexts = isSmall && Device.Kind == LanguageDevice.Cpu ? Math.Max(1, Threads / ThreadsPerContext) : 1;
         EndToken = (int)file.GetInteger("tokenizer.ggml.eos_token_id");
     }
 
@@ -95,10 +95,10 @@ public sealed unsafe class LanguageModel : IDisposable
     internal bool HasOwnKernels => _ownKernelTypes is not [] && LlamaKernels.Problem is null;
 
     /// <summary>CPU threads, those of all contexts and of drawing.</summary>
-    internal int AllThreads { get; }
+    internal int Threads { get; }
 
     /// <summary>CPU threads that a context uses.</summary>
-    internal int Threads { get; }
+    internal int ContextThreads { get; }
 
     /// <summary>Contexts that are worth having side by side: several on the CPU where one has a single thread, and one thread in four, for studies have to be read and encoded too.</summary>
     internal int MostContexts { get; }

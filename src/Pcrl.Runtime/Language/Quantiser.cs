@@ -20,7 +20,7 @@ public static unsafe class Quantiser
             throw new ArgumentException($"{bytes.Length} bytes for {rows.Length} values of {type} in rows of {rowLength}", nameof(bytes));
         if (type is GgufType.F32 or GgufType.F16 or GgufType.BF16)
         {
-            HalfPrecision.Narrow(type, rows, bytes);
+            FloatFormats.Narrow(type, rows, bytes);
             return;
         }
         LlamaLibrary.Load();

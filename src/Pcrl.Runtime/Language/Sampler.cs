@@ -2,7 +2,7 @@ using System.Numerics.Tensors;
 
 namespace Pcrl.Runtime.Language;
 
-/// <summary>How the next token is drawn; the defaults are the paper's (reference §3).</summary>
+/// <summary>How the next token is drawn; the defaults are the paper's (§4.1).</summary>
 public sealed record SamplingOptions
 {
     /// <summary>Divides the logits; 0 takes the likeliest token always.</summary>

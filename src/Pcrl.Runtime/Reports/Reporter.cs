@@ -87,7 +87,7 @@ public sealed class Reporter : IDisposable
     public int Parallel => _decoder.Sequences;
 
     /// <summary>CPU threads of both halves.</summary>
-    public int Threads => _language.AllThreads;
+    public int Threads => _language.Threads;
 
     /// <summary>One line: the devices of vision kernels and language model, and why.</summary>
     public string Device => $"{_encoder.Choice}; {_language.Choice}";

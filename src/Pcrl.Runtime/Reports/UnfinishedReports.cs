@@ -38,7 +38,7 @@ public sealed class UnfinishedReports : IDisposable
     /// <exception cref="InputException">The file belongs to another run or to something else: it is left as it is. Or it cannot be written.</exception>
     public UnfinishedReports(string output, string run, IReadOnlyList<string> studies)
     {
-        Path = output + GgufWriter.PartialSuffix;
+        Path = output + AtomicFile.PartialSuffix;
         AtomicFile.CheckTarget(Path);
         _studies = studies;
         _stamps = studies.Distinct().ToDictionary(study => study, Stamp);

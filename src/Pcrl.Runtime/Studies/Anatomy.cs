@@ -1,6 +1,6 @@
 namespace Pcrl.Runtime.Studies;
 
-/// <summary>The eight anatomical layers of the method, caudal to cranial (reference §4).</summary>
+/// <summary>The eight anatomical layers of the method, caudal to cranial.</summary>
 public static class Anatomy
 {
     /// <summary>Names of the layers as Chinese radiology calls the levels.</summary>

@@ -1,6 +1,6 @@
 namespace Pcrl.Runtime.Studies;
 
-/// <summary>One of the 24 slices that the method looks at (reference §1).</summary>
+/// <summary>One of the 24 slices that the method looks at.</summary>
 /// <param name="Index">0 to 23: 3 · layer + place in the layer.</param>
 /// <param name="Slice">Index into <see cref="Study.Slices"/>.</param>
 /// <param name="Source">File or volume slice.</param>

@@ -7,7 +7,7 @@ namespace Pcrl.Runtime.Studies;
 /// <param name="Width">Width in HU; null likewise.</param>
 public sealed record WindowChoice(float? Centre, float? Width)
 {
-    /// <summary>The brain window of the method: centre 40, width 80 (reference §1).</summary>
+    /// <summary>The brain window of the method: centre 40, width 80.</summary>
     public static WindowChoice Brain { get; } = new(40, 80);
 
     /// <summary>The window that the series' header names.</summary>

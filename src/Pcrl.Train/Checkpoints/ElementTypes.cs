@@ -26,9 +26,9 @@ internal static class ElementTypes
                 MemoryMarshal.Cast<byte, float>(bytes).CopyTo(values);
                 return true;
             case "F16":
-                return HalfPrecision.TryWiden(GgufType.F16, bytes, values);
+                return FloatFormats.TryWiden(GgufType.F16, bytes, values);
             case "BF16":
-                return HalfPrecision.TryWiden(GgufType.BF16, bytes, values);
+                return FloatFormats.TryWiden(GgufType.BF16, bytes, values);
             case "F64":
                 TensorPrimitives.ConvertTruncating<double, float>(MemoryMarshal.Cast<byte, double>(bytes), values);
                 return true;

@@ -15,7 +15,7 @@ namespace Pcrl.Train.Checkpoints;
 /// <item><term><c>config.json</c></term><description>the whole <see cref="RunConfig"/></description></item>
 /// <item><term><c>tokenizer.json</c></term><description><see cref="TokenizerData"/>, Hugging Face's layout</description></item>
 /// <item><term><c>model.safetensors</c></term><description>F32: <c>trunk.*</c>, <c>local_res.*</c>, <c>local_visual_projector.*</c>,
-/// <c>global_visual_projector.{0,1}.*</c> with BatchNorm unfolded, and <c>language_model.</c> + Hugging Face's names of the LLaMA base weights, unless those are compressed
+/// <c>global_visual_projector.{0,1}.*</c> with BatchNorm unfolded, what only training needs (<c>local_seg.*</c>, the alignment heads and their scales, a text model), and <c>language_model.</c> + Hugging Face's names of the LLaMA base weights, unless those are compressed
 /// (<c>language_base</c>): then they were brought along, never change, and are read from <c>pretrained.language</c> again</description></item>
 /// <item><term><c>adapter_model.safetensors</c>, <c>adapter_config.json</c></term><description>LoRA in PEFT's form:
 /// <c>base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight</c>, …; the weight it adds is (α/r)·B·A</description></item>

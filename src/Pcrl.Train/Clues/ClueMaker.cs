@@ -8,7 +8,7 @@ using TorchSharp;
 
 namespace Pcrl.Train.Clues;
 
-/// <summary>Makes the clues of a study: galleries by Segment Anything, retrieval by an image-text model (reference.md §4).</summary>
+/// <summary>Makes the clues of a study: galleries by Segment Anything, retrieval by an image-text model (docs/clues.md).</summary>
 public sealed class ClueMaker : IDisposable
 {
     private readonly SamMaskGenerator _generator;

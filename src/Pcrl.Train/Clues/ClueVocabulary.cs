@@ -12,7 +12,7 @@ namespace Pcrl.Train.Clues;
 public sealed record ClueLayer(string Name, IReadOnlyList<string> Entities);
 
 /// <summary>
-/// The lists behind the clues (reference.md §4): layers and their entities, English names, words that end a clause's interest, typing errors.
+/// The lists behind the clues (docs/clues.md): layers and their entities, English names, words that end a clause's interest, typing errors.
 /// They are data: <see cref="Default"/> is the embedded <c>clues.json</c>, a user's own file has the same form.
 /// </summary>
 public sealed record ClueVocabulary

@@ -7,7 +7,7 @@ namespace Pcrl.Train.Clues;
 /// <param name="Text">Its clauses without their closing punctuation, joined by ；</param>
 public sealed record EntityClue(string Entity, string Text);
 
-/// <summary>What a findings text gives to representation learning (reference.md §4).</summary>
+/// <summary>What a findings text gives to representation learning (docs/clues.md).</summary>
 /// <param name="Theme">The whole cleaned text; empty if nothing of it concerns the head.</param>
 /// <param name="Entities">One clue for every entity named, in the vocabulary's order.</param>
 public sealed record TextClues(string Theme, IReadOnlyList<EntityClue> Entities);

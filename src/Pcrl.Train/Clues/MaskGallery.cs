@@ -2,7 +2,7 @@ using Pcrl.Train.Models.Sam;
 
 namespace Pcrl.Train.Clues;
 
-/// <summary>Which of a slice's automatic masks may stand for an entity (reference.md §4).</summary>
+/// <summary>Which of a slice's automatic masks may stand for an entity (docs/clues.md).</summary>
 public static class MaskGallery
 {
     /// <summary>Masks kept per slice.</summary>

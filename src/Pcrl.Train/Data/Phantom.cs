@@ -42,7 +42,7 @@ public sealed record PhantomLesion(
 /// <param name="Lesions">In the order of <see cref="FindingFacts.Lesions"/>: largest visible volume first.</param>
 /// <param name="ShiftMm">Displacement of the midline in millimetres, ≥ 0; 0 or at least 4.</param>
 /// <param name="MassEffect">The main lesion presses on its surroundings.</param>
-/// <param name="LayerOfSlice">Anatomical layer 0 to 7 of every slice (reference.md §4), −1 below and above the brain.</param>
+/// <param name="LayerOfSlice">Anatomical layer 0 to 7 of every slice (<see cref="Pcrl.Runtime.Studies.Anatomy"/>), −1 below and above the brain.</param>
 /// <param name="KeyPhrases">Short canonical Chinese phrases, one a fact, such as <c>左侧 额叶 高密度 大</c>.</param>
 public sealed record PhantomTruth(
     FindingFacts Facts, IReadOnlyList<PhantomLesion> Lesions, float ShiftMm, bool MassEffect,

@@ -79,7 +79,7 @@ internal static class PhantomAnatomy
         return PhantomOrgan.Frontal;
     }
 
-    /// <summary>Anatomical layer (reference.md §4) of a canonical height on the brain's axis, −1 outside the brain.</summary>
+    /// <summary>Anatomical layer (<see cref="Pcrl.Runtime.Studies.Anatomy"/>) of a canonical height on the brain's axis, −1 outside the brain.</summary>
     public static int Layer(float z) => z switch
     {
         < -58 => -1,

@@ -17,11 +17,6 @@ internal static class RealStudies
 {
     private const int Wordings = 6;
 
-    /// <summary>Most scans that one spliced study takes slices from.</summary>
-    private const int MostSources = 3;
-
-    private static readonly int AnyBlood = SliceLabels.IndexOf("any-blood");
-
     /// <summary>Reads every scan of a folder through the same road as any study.</summary>
     /// <param name="folder">Folder with <c>labels.csv</c>.</param>
     /// <param name="imageSize">Side of the prepared slices.</param>
@@ -50,71 +45,42 @@ internal static class RealStudies
     }
 
     /// <summary>
-    /// Studies put together from runs of neighbouring slices of one to three scans, changed a little. What the labels of the slices say is what the text of
-    /// the whole says, so a few dozen scans give any number of studies with true texts; two in five bleed, about as in the data set. Where a bleeding lies, how
-    /// far it reaches and whose head it is in then tells nothing.
+    /// Changed copies of scans, with the labels of their slices: what the joint fit puts its label-derived studies together from (<see cref="StudySplicer"/>).
     /// </summary>
     /// <param name="scans">At least one.</param>
     /// <param name="painted">Scans with painted blood (<see cref="PaintedBlood"/>), taken as often as the others; may be empty.</param>
-    /// <param name="config">How many, how large and how much changed; the seed of the choices. The noise is from this thread's generator.</param>
-    public static List<TrainingStudy> Splice(IReadOnlyList<RealScan> scans, IReadOnlyList<RealScan> painted, RunConfig config)
+    /// <param name="config">How many, how large and how much changed; the seed of the changes. The noise is from this thread's generator.</param>
+    public static List<TrainingStudy> Views(IReadOnlyList<RealScan> scans, IReadOnlyList<RealScan> painted, RunConfig config)
     {
-        RealScan[] all = [.. scans, .. painted];
-        int Pick(Random random) => painted.Count > 0 && random.Next(2) == 0 ? scans.Count + random.Next(painted.Count) : random.Next(scans.Count);
-        var (fit, imageSize) = (config.ScanFit, config.Visual.ImageSize);
-        int count = fit.Splices;
-        const int tries = 20;
         var random = new Random(config.Seed);
-        var studies = new List<TrainingStudy>(count);
-        while (studies.Count < count)
+        return [.. Enumerable.Range(0, config.ScanFit.Views).Select(i =>
         {
-            var (sources, labels) = Draw(all, Pick, random);
-            for (int i = 0; i < tries && Bleeds(labels) != studies.Count % 5 < 2; i++)
-                (sources, labels) = Draw(all, Pick, random);
-            studies.Add(Labelled((ulong)studies.Count, Render(all, sources, imageSize, fit.SpliceAugmentation, random), labels));
-        }
-        return studies;
+            var scan = painted.Count == 0 ? scans[i % scans.Count] : i % 2 == 0 ? scans[i / 2 % scans.Count] : painted[i / 2 % painted.Count];
+            byte[] slices = Change(scan.Study.Slices, config.Visual.ImageSize, config.ScanFit.ViewAugmentation, random);
+            return Labelled((ulong)i, slices, scan.Study.Labels);
+        })];
     }
 
-    /// <summary>From which scan each of the 24 slices comes, and their labels.</summary>
-    private static (int[] Sources, byte[] Labels) Draw(RealScan[] scans, Func<Random, int> pick, Random random)
+    /// <summary>All slices of a scan move together.</summary>
+    private static byte[] Change(byte[] bytes, int imageSize, float strength, Random random)
     {
-        var sources = new int[SliceSelector.Count];
-        var labels = new byte[SliceSelector.Count * SliceLabels.Count];
-        int parts = 1 + random.Next(MostSources);
-        int[] cuts = [0, .. Enumerable.Range(1, parts - 1).Select(_ => random.Next(SliceSelector.Count)).Order(), SliceSelector.Count];
-        for (int part = 0; part < parts; part++)
-        {
-            int scan = pick(random), from = cuts[part], length = cuts[part + 1] - from;
-            sources.AsSpan(from, length).Fill(scan);
-            scans[scan].Study.Labels.AsSpan(from * SliceLabels.Count, length * SliceLabels.Count).CopyTo(labels.AsSpan(from * SliceLabels.Count));
-        }
-        return (sources, labels);
-    }
-
-    private static byte[] Render(RealScan[] scans, int[] sources, int imageSize, float strength, Random random)
-    {
-        int plane = imageSize * imageSize;
-        var bytes = new byte[sources.Length * plane];
-        // Slices of one scan move together.
-        var moves = sources.Distinct().ToDictionary(s => s, _ => SliceAugmentation.Move.Draw(random, strength, sideless: true));
-        for (int i = 0; i < sources.Length; i++)
-            scans[sources[i]].Study.Slices.AsSpan(i * plane, plane).CopyTo(bytes.AsSpan(i * plane));
+        var move = SliceAugmentation.Move.Draw(random, strength, sideless: true);
         using var scope = NewDisposeScope();
-        var slices = tensor(bytes).view(sources.Length, imageSize, imageSize).to(float32) / 255;
-        var changed = SliceAugmentation.Apply(slices, [.. sources.Select(s => moves[s])], strength);
+        var slices = tensor(bytes).view(-1, imageSize, imageSize).to(float32) / 255;
+        var changed = SliceAugmentation.Apply(slices, [.. Enumerable.Repeat(move, (int)slices.shape[0])], strength);
         return TrainingStudy.ToBytes(Weights.Floats(changed));
     }
 
-    private static bool Bleeds(byte[] labels) => Enumerable.Range(0, SliceSelector.Count).Any(i => labels[i * SliceLabels.Count + AnyBlood] == 1);
-
     /// <summary>A study whose findings are worded from its labels, the kind that is seen on most slices first.</summary>
-    private static TrainingStudy Labelled(ulong number, byte[] slices, byte[] labels)
+    /// <param name="number">Seed of the wordings.</param>
+    /// <param name="slices">[24, S, S].</param>
+    /// <param name="labels">[24, labels] (<see cref="SliceLabels"/>).</param>
+    public static TrainingStudy Labelled(ulong number, byte[] slices, byte[] labels)
     {
         int Slices(LesionKind kind) => Enumerable.Range(0, SliceSelector.Count)
             .Count(i => labels[i * SliceLabels.Count + SliceLabels.IndexOf($"kind:{kind}")] == 1);
         LesionKind[] kinds = [.. LabelFindings.Kinds.Where(k => Slices(k) > 0).OrderByDescending(Slices)];
         string[] findings = [.. Enumerable.Range(0, Wordings).Select(i => LabelFindings.Compose(kinds, new PhantomRandom(number, (ulong)i)))];
-        return new TrainingStudy(number, slices, labels, null, findings, []);
+        return new TrainingStudy(number, slices, labels, null, findings, []) { Spliceable = true };
     }
 }

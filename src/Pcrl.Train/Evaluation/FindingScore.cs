@@ -54,14 +54,14 @@ public sealed record FindingScore(
     /// every study is the baseline a model must beat.
     /// </summary>
     /// <exception cref="ArgumentException">There are no reports.</exception>
-    public static string MostFrequent(IReadOnlyList<string> reports)
+    public static string Commonest(IReadOnlyList<string> reports)
     {
         if (reports.Count == 0) throw new ArgumentException("no reports", nameof(reports));
         return reports.GroupBy(FindingFacts.Parse).MaxBy(g => g.Count())!.First();
     }
 
-    /// <summary>A plain-text table of this score beside that of the most frequent report.</summary>
-    /// <param name="baseline">Score of <see cref="MostFrequent"/> on the same references.</param>
+    /// <summary>A plain-text table of this score beside that of the baseline.</summary>
+    /// <param name="baseline">Score of <see cref="Commonest"/> on the same references.</param>
     public string Table(FindingScore baseline)
     {
         var table = new StringBuilder();

@@ -7,7 +7,7 @@ namespace Pcrl.Train.Fitting;
 
 /// <summary>
 /// Asks how a run's reports tell blood on scans it has not seen: once per fold, the base model goes on with the scans of the other folds as
-/// <see cref="MiniTraining"/> does with all, and reports on those of this one.
+/// <see cref="TrainingPipeline"/> does with all, and reports on those of this one.
 /// </summary>
 public static class CrossValidation
 {
@@ -43,8 +43,7 @@ public static class CrossValidation
             using var branch = start with { Run = start.Run with { Model = start.Run.Model.Replicate() }, Heads = start.Heads.Replicate() };
             var painted = PaintedBlood.Make(known, config);
             branch.LearnScans(known, painted, workers, progress, cancellation);
-            // As many phantoms as splices: enough to keep the language of the phantoms, and each fold stays short.
-            List<TrainingStudy> studies = [.. start.Phantoms.Take(config.ScanFit.Splices), .. RealStudies.Splice(known, painted, config)];
+            List<TrainingStudy> studies = [.. start.Phantoms, .. RealStudies.Views(known, painted, config)];
             using var run = branch.Start(config, workers);
             using var training = Features(run, studies);
             using (var fit = new JointFit(run, workers, training, null))

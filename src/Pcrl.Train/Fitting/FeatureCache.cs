@@ -91,17 +91,22 @@ internal sealed class FeatureCache : IDisposable
         }
     }
 
-    /// <summary>Features of a batch, slices of all studies in a row: [B·24, …].</summary>
-    public SliceFeatures Take(long[] studies)
+    /// <summary>Features of whole studies, slices of all in a row: [B·24, …].</summary>
+    public SliceFeatures Take(IEnumerable<int> studies) => Take([.. studies.SelectMany(study => Enumerable.Range(0, _slices).Select(slice => (study, slice)))]);
+
+    /// <summary>Features of single slices: [N, …].</summary>
+    public SliceFeatures Take((int Study, int Slice)[] slices)
     {
         using var scope = NewDisposeScope();
-        var pooled = empty([studies.Length * _slices, _channels], ScalarType.Float16, CPU);
-        var grid = empty([studies.Length * _slices, _channels, _grid, _grid], ScalarType.Float16, CPU);
-        for (int i = 0; i < studies.Length; i++)
+        var pooled = empty([slices.Length, _channels], ScalarType.Float16, CPU);
+        var grid = empty([slices.Length, _channels, _grid, _grid], ScalarType.Float16, CPU);
+        int point = _channels * HalfBytes, map = point * _grid * _grid;
+        for (int i = 0; i < slices.Length; i++)
         {
-            long at = HashBytes + studies[i] * (PooledBytes + GridBytes);
-            _file.Bytes(at, PooledBytes).CopyTo(pooled.bytes[(i * PooledBytes)..]);
-            _file.Bytes(at + PooledBytes, GridBytes).CopyTo(grid.bytes[(i * GridBytes)..]);
+            var (study, slice) = slices[i];
+            long at = HashBytes + study * (long)(PooledBytes + GridBytes);
+            _file.Bytes(at + slice * point, point).CopyTo(pooled.bytes[(i * point)..]);
+            _file.Bytes(at + PooledBytes + slice * map, map).CopyTo(grid.bytes[(i * map)..]);
         }
         return new SliceFeatures(
             pooled.to(float32).to(TorchDevice.Current).MoveToOuterDisposeScope(), grid.to(float32).to(TorchDevice.Current).MoveToOuterDisposeScope());

@@ -47,7 +47,7 @@ public sealed record FitProfile(double Fit, double Bare, IReadOnlyList<(int Step
             int at = step % batches.Length;
             foreach (var parameter in parameters)
                 parameter.grad?.zero_();
-            var features = training.Features.Take([.. batches[at].Select((_, i) => (long)at * config.JointFit.Batch + i)]);
+            var features = training.Features.Take(batches[at].Select((_, i) => at * config.JointFit.Batch + i));
             objective.Loss(bare, features, batches[at]).Total.backward();
             optimizer.step();
         }

@@ -30,7 +30,10 @@ internal sealed class JointFit : IDisposable
     private readonly FeatureSet _training;
     private readonly FeatureSet? _validation;
     private readonly JointObjective _objective;
+    private readonly JointTargets _makeTargets;
     private readonly JointTarget[][] _targets, _validationTargets;
+    private readonly int[] _views; // studies that are spliced
+    private readonly StudySplicer _splicer;
     private readonly PcrlModel[] _models;
     private readonly FitLoop _loop;
     private readonly LossParts[] _parts;
@@ -49,9 +52,11 @@ internal sealed class JointFit : IDisposable
         var loss = run.Config.Loss;
         _objective = new JointObjective(run.Prompt, loss);
         _count = _fit.Studies == 0 ? training.Studies.Count : Math.Min(_fit.Studies, training.Studies.Count);
-        var targets = new JointTargets(run.Tokenizer, run.Config);
-        _targets = [.. training.Studies.Take(_count).AsParallel().AsOrdered().WithDegreeOfParallelism(workers.Count).Select(targets.Of)];
-        _validationTargets = validation is null ? [] : [.. validation.Studies.Select(targets.Of)];
+        _makeTargets = new JointTargets(run.Tokenizer, run.Config);
+        _targets = [.. training.Studies.Take(_count).AsParallel().AsOrdered().WithDegreeOfParallelism(workers.Count).Select(_makeTargets.Of)];
+        _validationTargets = validation is null ? [] : [.. validation.Studies.Select(_makeTargets.Of)];
+        _views = [.. Enumerable.Range(0, _count).Where(i => training.Studies[i].Spliceable)];
+        _splicer = new StudySplicer([.. _views.Select(i => training.Studies[i])]);
         _share = FitLoop.Share(_fit, workers);
         _parts = new LossParts[workers.Count];
         _tokens = new long[workers.Count];
@@ -118,19 +123,28 @@ internal sealed class JointFit : IDisposable
         long share = number * _workers.Count + worker;
         var random = new PhantomRandom((ulong)_fit.Seed, (ulong)share);
         TorchDevice.SeedThread((long)random.Next()); // dropout
-        var picks = new long[_share];
+        var slices = new List<(int Study, int Slice)>(_share * _run.Config.SliceCount);
         var batch = new JointTarget[_share];
         for (int i = 0; i < _share; i++)
         {
             long at = share * _share + i;
-            int study = Order(at / _count)[at % _count];
-            picks[i] = study;
-            batch[i] = _targets[study][random.Below(_targets[study].Length)];
+            var (sources, targets) = Turn(Order(at / _count)[at % _count], random);
+            slices.AddRange(sources.Select((study, slice) => (study, slice)));
+            batch[i] = targets[random.Below(targets.Length)];
         }
-        var (total, parts) = _objective.Loss(_models[worker], _training.Features.Take(picks), batch);
+        var (total, parts) = _objective.Loss(_models[worker], _training.Features.Take([.. slices]), batch);
         _parts[worker] = parts;
         _tokens[worker] += batch.Sum(Tokens);
         return total;
+    }
+
+    /// <summary>What is learned from in a study's turn: the study itself, or, where it is a view of a scan, one spliced anew. The study that each slice is of, and the targets.</summary>
+    private (IEnumerable<int> Sources, JointTarget[] Targets) Turn(int study, PhantomRandom random)
+    {
+        if (!_training.Studies[study].Spliceable)
+            return (Enumerable.Repeat(study, _run.Config.SliceCount), _targets[study]);
+        var (sources, spliced) = _splicer.Next(random);
+        return (sources.Select(view => _views[view]), _makeTargets.Of(spliced));
     }
 
     /// <summary>Every study once, in an order of its own for every epoch.</summary>
@@ -166,7 +180,7 @@ internal sealed class JointFit : IDisposable
             foreach (int[] studies in Enumerable.Range(0, validation.Studies.Count).Chunk(ValidationBatch))
             {
                 using var scope = NewDisposeScope();
-                var features = validation.Features.Take([.. studies.Select(i => (long)i)]);
+                var features = validation.Features.Take(studies);
                 sum += _objective.Loss(model, features, [.. studies.Select(i => _validationTargets[i][0])]).Total.cpu().item<float>() * studies.Length;
             }
         }

@@ -21,7 +21,7 @@ public sealed record JointFitConfig : FitConfig
     /// <summary>Steps between two checkpoints; 0: none.</summary>
     public int CheckpointEvery { get; init; } = 200;
 
-    /// <summary>Validation reports printed after every epoch.</summary>
+    /// <summary>Validation reports that <c>samples.txt</c> shows after every epoch.</summary>
     public int Samples { get; init; } = 2;
 
     /// <summary>How masks come to the grid: <c>nearest</c> or <c>coverage</c> (see <see cref="Clues.MaskGrid"/>).</summary>

@@ -33,7 +33,7 @@ internal sealed class JointTargets(Tokenizer tokenizer, RunConfig config)
                 loss.Theme > 0 ? _texts.Encode(FindingsText.Clean(text, ClueVocabulary.Default)) : [],
                 [.. clues.Select(c => new SliceTarget(c.Slice, _texts.Encode(c.Text), c.Mask.Area == 0 ? null : MaskGrid.Resize(c.Mask, config.Visual.Grid, fit.Masks)))])
             {
-                Weight = study.Raster is null ? fit.ScanWeight : 1,
+                Weight = study.Spliceable ? fit.ScanWeight : 1,
             };
         })];
     }

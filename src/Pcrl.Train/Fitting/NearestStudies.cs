@@ -20,7 +20,7 @@ internal static class NearestStudies
     }
 
     /// <summary>[24 · C]</summary>
-    private static float[] Vector(FeatureCache features, long study)
+    private static float[] Vector(FeatureCache features, int study)
     {
         using var scope = NewDisposeScope();
         return Weights.Floats(features.Take([study]).Pooled);

@@ -21,7 +21,7 @@ internal static class ReportWriter
         var reports = new List<string>();
         using var nothing = no_grad();
         run.Model.SetReportTraining(false);
-        foreach (long[] studies in Enumerable.Range(0, features.Count).Select(i => (long)i).Chunk(Batch))
+        foreach (int[] studies in Enumerable.Range(0, features.Count).Chunk(Batch))
         {
             cancellation.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();

@@ -90,7 +90,7 @@ public record FitConfig
         : !(WarmUp is >= 0 and <= 1) ? $"{key}: warm_up is {WarmUp}, not in 0..1"
         : !(WeightDecay >= 0) ? $"{key}: weight_decay is {WeightDecay}, which is negative"
         : !(ClipNorm > 0) ? $"{key}: clip_norm is {ClipNorm}, not more than 0"
-        : this is TrunkFitConfig { Augmentation: not (>= 0 and <= 10) } or TrunkFitConfig { ScanWeight: not (>= 0 and <= 1e6f) } ? $"{key}: augmentation or scan_weight is negative or too large"
+        : this is TrunkFitConfig { Augmentation: not (>= 0 and <= 10) } or ScanFitConfig { ScanWeight: not (>= 0 and <= 1e6f) } ? $"{key}: augmentation or scan_weight is negative or too large"
         : null;
 }
 
@@ -106,27 +106,27 @@ public record TrunkFitConfig : FitConfig
     /// <summary>How far slices are turned, moved, rewindowed and made noisy before the trunk sees them; 0: not at all (see <see cref="SliceAugmentation"/>).</summary>
     public float Augmentation { get; init; } = 1;
 
-    /// <summary>Teach where on the slices of phantoms lesions and organs are, beside what a slice shows.</summary>
+    /// <summary>Teach where on the slices of phantoms lesions and organs are, beside what a slice shows; and of a real slice that some cell shows what its labels name.</summary>
     public bool Cells { get; init; } = true;
 
     /// <summary>Teach side and region of a slice's lesions, beside their kind. Without it (and <see cref="Cells"/>) the trunk knows what labels like those of CQ500 tell.</summary>
     public bool Places { get; init; } = true;
-
-    /// <summary>Weight of a real slice beside a phantom's: it knows fewer labels, and those are what it is there for.</summary>
-    public float ScanWeight { get; init; } = 1;
 }
 
-/// <summary>How real scans join: the trunk goes on learning from them and the phantoms, and studies spliced from them join the report stage.</summary>
+/// <summary>How real scans join: the trunk goes on learning from them and the phantoms, and studies spliced from them join the joint fit.</summary>
 public sealed record ScanFitConfig : TrunkFitConfig
 {
-    /// <summary>Studies spliced from the scans (see <see cref="Data.RealStudies"/>).</summary>
-    public int Splices { get; init; } = 1000;
+    /// <summary>Weight of a real slice beside a phantom's: it knows fewer labels, and those are what it is there for.</summary>
+    public float ScanWeight { get; init; } = 1;
+
+    /// <summary>Changed copies of the scans, whose slices spliced studies are put together from (see <see cref="Data.StudySplicer"/>); as many studies of an epoch are spliced.</summary>
+    public int Views { get; init; } = 1000;
 
     /// <summary>
-    /// How far the slices of spliced studies are changed, as <see cref="TrunkFitConfig.Augmentation"/> is for the trunk. What the trunk makes of slices that are changed as far as those it learned from is
+    /// How far the slices of the views are changed, as <see cref="TrunkFitConfig.Augmentation"/> is for the trunk. What the trunk makes of slices that are changed as far as those it learned from is
     /// much less sure of thin blood than what it makes of a scan as it is, and a report would learn from texts that its features do not bear out.
     /// </summary>
-    public float SpliceAugmentation { get; init; } = 1;
+    public float ViewAugmentation { get; init; } = 1;
 
     /// <summary>Copies of the scans with a painted bleeding more (see <see cref="Data.PaintedBlood"/>).</summary>
     public int Painted { get; init; }
@@ -163,8 +163,7 @@ public sealed record RunConfig
     public TokenizerConfig Tokenizer { get; init; } = new();
 
     /// <summary>Text around the visual tokens.</summary>
-    public PromptTemplate Prompt { get; init; } = new(
-        "<|begin_of_text|>[Img]", "[/Img][MRG]详细地用中文描述给定的多张脑CT图片并生成一份中文的脑CT报告。");
+    public PromptTemplate Prompt { get; init; } = PromptTemplate.ReportGeneration;
 
     /// <summary>Positions of the LLM's context: prompt, visual tokens and findings.</summary>
     public int ContextLength { get; init; } = 256;
@@ -241,8 +240,8 @@ public sealed record RunConfig
             : Phantoms.Problem() is { } phantoms ? $"phantoms: {phantoms}"
             : Tokenizer.Problem() is { } tokenizer ? $"tokenizer: {tokenizer}"
             : new[] { TrunkFit, ScanFit }.Any(f => f is { Cells: true, Places: false }) ? "trunk_fit, scan_fit: cells teach places, so places cannot be false with them"
-            : ScanFit.Splices < 0 || ScanFit.Painted < 0 ? "scan_fit: splices and painted cannot be negative"
-            : ScanFit.SpliceAugmentation is not (>= 0 and <= 10) ? "scan_fit: splice_augmentation is negative or too large"
+            : ScanFit.Views < 0 || ScanFit.Painted < 0 ? "scan_fit: views and painted cannot be negative"
+            : ScanFit.ViewAugmentation is not (>= 0 and <= 10) ? "scan_fit: view_augmentation is negative or too large"
             : Loss.Theme > 0 && JointFit.Batch < 2 * Threads ? $"joint_fit.batch is {JointFit.Batch}: L_CLt compares studies, so each of {Threads} threads needs two"
             : Loss is { TextEncoder: "bert", Entity: 0, Theme: 0 } ? "loss.text_encoder is bert, but neither entity nor theme is aligned"
             : Loss.TextEncoder == "bert" && Bert.Problem() is { } bert ? $"bert: {bert}"

@@ -39,7 +39,8 @@ internal sealed class TrunkLearner
         var stages = _model.TrunkStages(slices, fit.Bfloat16 ? BaseWeights.Bfloat16.ComputeType() : ScalarType.Float32);
         var targets = TrunkTargets.All;
         var (last, early) = (stages[^1].permute(0, 2, 3, 1), stages[^2].permute(0, 2, 3, 1)); // [N, h, w, C]
-        float[] weights = [.. picks.Select(p => studies[p.Study].Raster is null ? fit.ScanWeight : 1)];
+        float scanWeight = (fit as ScanFitConfig)?.ScanWeight ?? 1;
+        float[] weights = [.. picks.Select(p => studies[p.Study].Raster is null ? scanWeight : 1)];
         var wanted = targets.OfSlices(studies, picks, fit.Places);
         var weight = tensor(weights).unsqueeze(1);
         var loss = Binary(_heads.Slice.forward(last.mean([1, 2])), wanted, weight);

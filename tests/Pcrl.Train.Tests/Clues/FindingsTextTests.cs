@@ -97,6 +97,6 @@ public sealed class FindingsTextTests(ITestOutputHelper output)
             output.WriteLine($"{count,5}  {entity}  {Vocabulary.English[entity]}");
         Assert.True(reports > 4000);
         Assert.True(counts["中线"] > reports / 2);
-        Assert.True(counts["中脑"] < 100 && counts["颞枕叶"] < 200, "reference.md §4 calls these the rarest");
+        Assert.True(counts["中脑"] < 100 && counts["颞枕叶"] < 200, "the rarest entities");
     }
 }

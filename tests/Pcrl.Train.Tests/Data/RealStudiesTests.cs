@@ -22,33 +22,20 @@ public sealed class RealStudiesTests
     }
 
     [Fact]
-    public void A_spliced_study_says_what_the_labels_of_its_slices_say()
+    public void Views_take_real_and_painted_scans_in_turn_and_keep_their_labels()
     {
-        RealScan[] scans = [Scan("1", 50, LesionKind.Epidural, 3, 4), Scan("2", 100, LesionKind.Subdural, 20), Scan("3", 150, LesionKind.Subdural)];
-        var studies = RealStudies.Splice(scans, [], new RunConfig
+        RealScan[] scans = [Scan("1", 50, LesionKind.Epidural, 3, 4), Scan("2", 100, LesionKind.Subdural)], painted = [Scan("1", 150, LesionKind.Subdural, 7)];
+        List<TrainingStudy> Views(float strength, RealScan[] painted) => RealStudies.Views(scans, painted, new RunConfig
         {
             Visual = new VisualConfig { ImageSize = Size },
-            ScanFit = new ScanFitConfig { Splices = 60, SpliceAugmentation = 0 },
+            ScanFit = new ScanFitConfig { Views = 5, ViewAugmentation = strength },
         });
-        Assert.Equal(60, studies.Count);
-        bool mixed = false;
-        for (int s = 0; s < studies.Count; s++)
-        {
-            var study = studies[s];
-            var shown = new HashSet<LesionKind>();
-            for (int i = 0; i < SliceSelector.Count; i++)
-            {
-                byte grey = study.Slices[i * Size * Size];
-                if (grey == 50 && i is 3 or 4) shown.Add(LesionKind.Epidural);
-                if (grey == 100 && i == 20) shown.Add(LesionKind.Subdural);
-                var source = scans[grey / 50 - 1].Study.Labels.AsSpan(i * SliceLabels.Count, SliceLabels.Count);
-                Assert.True(source.SequenceEqual(study.Labels.AsSpan(i * SliceLabels.Count, SliceLabels.Count)));
-                mixed |= grey != study.Slices[0];
-            }
-            Assert.All(study.Findings, text => Assert.Equal(shown.Order(), FindingFacts.Parse(text).Lesions.Select(l => l.Kind).Order()));
-            Assert.Equal(s % 5 < 2, shown.Count > 0);
-        }
-        Assert.True(mixed);
+        var views = Views(0, painted);
+        Assert.Equal([50, 150, 100, 150, 50], views.Select(v => v.Slices[^1]));
+        Assert.Equal([50, 100, 50, 100, 50], Views(0, []).Select(v => v.Slices[0]));
+        Assert.Equal(scans[0].Study.Labels, views[0].Labels);
+        Assert.All(views, v => Assert.True(v.Spliceable));
+        Assert.NotEqual(views[0].Slices, Views(0.3f, painted)[0].Slices);
     }
 
     [Fact]

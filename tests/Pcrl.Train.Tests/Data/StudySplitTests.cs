@@ -163,7 +163,7 @@ public sealed class StudySplitTests : IDisposable
         string run = Path.Combine(_folder, "run"), missing = Path.Combine(_folder, "nowhere");
         var config = new RunConfig { Data = new DataConfig { Source = "ctrg", Path = missing } };
         Assert.Contains(missing, Assert.Throws<InputException>(() =>
-            MiniTraining.Run(config, new RunFolder(run), ctIch: null, resume: false, [], new Progress<StageProgress>(), default)).Message);
+            TrainingPipeline.Run(config, new RunFolder(run), ctIch: null, resume: false, [], new Progress<StageProgress>(), default)).Message);
         Assert.False(Directory.Exists(run));
     }
 

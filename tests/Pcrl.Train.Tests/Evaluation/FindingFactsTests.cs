@@ -72,7 +72,7 @@ public class FindingFactsTests
         Assert.Equal(0.75, score.Ventricles);
         Assert.Equal(0.5, score.FalseLesions);
         Assert.Equal(0.75, score.Distinct);
-        Assert.Equal(Normal, FindingScore.MostFrequent([Bleed, Normal, "双侧大脑半球对称。"]));
+        Assert.Equal(Normal, FindingScore.Commonest([Bleed, Normal, "双侧大脑半球对称。"]));
         FindingScore baseline = FindingScore.Of([(Bleed, Normal), (Bleed, Normal), (Normal, Normal), (Normal, Normal)]);
         string table = score.Table(baseline);
         Assert.Contains("50.0 %", table);

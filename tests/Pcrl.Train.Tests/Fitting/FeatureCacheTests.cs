@@ -13,7 +13,7 @@ public sealed class FeatureCacheTests : IDisposable
 {
     private const int Slices = 24, Studies = 5;
 
-    private static readonly RunConfig Config = MiniTrainingTests.Tiny;
+    private static readonly RunConfig Config = TrainingPipelineTests.Tiny;
 
     private readonly string _path = Path.Combine(Directory.CreateTempSubdirectory("pcrl-features-").FullName, "features");
     private readonly List<TrainingStudy> _studies;
@@ -55,6 +55,10 @@ public sealed class FeatureCacheTests : IDisposable
         var expected = new[] { 3, 0 }.Select(s => _model.Features(TrunkLearner.Slices(_studies, [.. Enumerable.Range(0, Slices).Select(k => (s, k))], Config.Visual.ImageSize))).ToList();
         Assert.Equal(0, (taken.Pooled - cat([.. expected.Select(e => e.Pooled)])).abs().max().item<float>(), 2e-3f);
         Assert.Equal(0, (taken.Grid - cat([.. expected.Select(e => e.Grid)])).abs().max().item<float>(), 2e-3f);
+
+        var slices = cache.Take([(0, 2), (3, 1)]);
+        Assert.Equal(0, (slices.Pooled - stack([taken.Pooled[Slices + 2], taken.Pooled[1]])).abs().max().item<float>());
+        Assert.Equal(0, (slices.Grid - stack([taken.Grid[Slices + 2], taken.Grid[1]])).abs().max().item<float>());
     }
 
     [Fact]

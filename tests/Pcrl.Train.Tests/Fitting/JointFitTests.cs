@@ -3,6 +3,7 @@ using Pcrl.Runtime.Language;
 using Pcrl.Runtime.Vision;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Data;
+using Pcrl.Train.Evaluation;
 using Pcrl.Train.Fitting;
 using Pcrl.Train.Losses;
 using Pcrl.Train.Models;
@@ -34,14 +35,15 @@ public sealed class JointFitTests : IDisposable
     private string CheckpointFile => Path.Combine(_folder, "fit.safetensors");
 
     /// <summary>Fits, stopping after some steps, and gives what was fitted and the history.</summary>
-    private (float[] Weights, FitHistory History) Fit(RunConfig config, bool resume, int stopAfter = int.MaxValue, string key = "key")
+    private (float[] Weights, FitHistory History) Fit(RunConfig config, bool resume, int stopAfter = int.MaxValue, string key = "key", TrainingStudy[]? studies = null)
     {
+        studies ??= Studies[..4];
         using var workers = new Workers(config.Threads);
         workers.Seed(3);
         var tokenizer = new Tokenizer(BytePairTrainer.Train(Studies.SelectMany(s => s.Findings), new TokenizerConfig { Tokens = 300 }));
         using var run = new TrainedRun(config, tokenizer, new PcrlModel(config.Shape(tokenizer.Data)), new Prompt(config.Prompt, tokenizer));
         var none = new Progress<StageProgress>();
-        using var training = new FeatureSet(Studies[..4], FeatureCache.Compute(null, run.Model, Studies[..4], 24, workers, none, default));
+        using var training = new FeatureSet(studies, FeatureCache.Compute(null, run.Model, studies, 24, workers, none, default));
         using var validation = new FeatureSet(Studies[4..], FeatureCache.Compute(null, run.Model, Studies[4..], 24, workers, none, default));
         using var fit = new JointFit(run, workers, training, validation);
         using var source = new CancellationTokenSource();
@@ -76,6 +78,32 @@ public sealed class JointFitTests : IDisposable
         Assert.Equal(whole, resumed);
         Assert.Equal(history.Steps.Select(s => s.Loss), again.Steps.Select(s => s.Loss));
         Assert.NotEqual(whole, Fit(Config with { JointFit = Config.JointFit with { Seed = 2 } }, resume: false).Weights);
+    }
+
+    [Fact]
+    public void Views_of_scans_are_spliced_anew_in_every_turn()
+    {
+        // Neither weights nor dropout change anything: losses differ only where texts or slices do, and two studies of three wordings each make nine pairs.
+        var still = Config with
+        {
+            Threads = 1, Lora = Config.Lora with { LoraDropout = 0 }, Loss = new LossConfig { Segmentation = 0, Entity = 0, Theme = 0 },
+            JointFit = Config.JointFit with { Batch = 2, Steps = 40, LearningRate = 0, CheckpointEvery = 0, Patience = 0 },
+        };
+        TrainingStudy[] views = [.. new[] { LesionKind.Subdural, LesionKind.Epidural }.Select((kind, i) => RealStudies.Labelled((ulong)i, Studies[i].Slices,
+            [.. Enumerable.Range(0, still.SliceCount).SelectMany(slice => SliceLabels.Of(new CtIchSlice(slice + 1, "", [kind], false)))]))];
+        int Losses(TrainingStudy[] studies) => Fit(still, resume: false, studies: studies).History.Steps.Select(s => MathF.Round((float)s.Loss, 5)).Distinct().Count();
+        Assert.InRange(Losses([.. views.Select(v => v with { Spliceable = false })]), 2, 9);
+        Assert.InRange(Losses(views), 20, 40);
+    }
+
+    [Fact]
+    public void A_fit_with_views_that_was_stopped_goes_on_to_the_same_bits()
+    {
+        TrainingStudy[] mixed = [.. Studies[..2], .. Studies[2..4].Select((s, i) => RealStudies.Labelled((ulong)i, s.Slices, s.Labels))];
+        float[] whole = Fit(Config, resume: false, studies: mixed).Weights;
+        File.Delete(CheckpointFile);
+        Fit(Config, resume: false, stopAfter: 3, studies: mixed);
+        Assert.Equal(whole, Fit(Config, resume: true, studies: mixed).Weights);
     }
 
     [Fact]

@@ -12,10 +12,10 @@ public sealed class RealScanTrainingTests : IDisposable
 {
     private static readonly FitConfig Two = new() { Steps = 2, Batch = 4 };
 
-    private static readonly RunConfig Tiny = MiniTrainingTests.Tiny with
+    private static readonly RunConfig Tiny = TrainingPipelineTests.Tiny with
     {
         TrunkFit = new TrunkFitConfig { Steps = 2, Batch = 4 },
-        ScanFit = new ScanFitConfig { Steps = 2, Batch = 4, Cells = false, ScanWeight = 5, Splices = 4 },
+        ScanFit = new ScanFitConfig { Steps = 2, Batch = 4, Cells = false, ScanWeight = 5, Views = 4 },
         LanguageFit = Two,
         Loss = new LossConfig(),
         JointFit = new JointFitConfig { Steps = 2, Batch = 4 },
@@ -50,10 +50,10 @@ public sealed class RealScanTrainingTests : IDisposable
     [Fact]
     public void Scans_change_trunk_language_and_reports_and_leave_the_phantoms_trunk_as_it_is()
     {
-        MiniTraining.Run(Tiny, new RunFolder(_run), null, false, [], new Stages(), default);
+        TrainingPipeline.Run(Tiny, new RunFolder(_run), null, false, [], new Stages(), default);
         byte[] phantomsOnly = File.ReadAllBytes(Path.Combine(_run, "model.safetensors"));
         var stages = new Stages();
-        MiniTraining.Run(Tiny, new RunFolder(_run), _scans, false, [], stages, default);
+        TrainingPipeline.Run(Tiny, new RunFolder(_run), _scans, false, [], stages, default);
         Assert.Equal(["language", "held-out", "scans", "features", "fit", "features", "write"], stages.Names);
         Assert.NotEqual(phantomsOnly, File.ReadAllBytes(Path.Combine(_run, "model.safetensors")));
         Assert.Contains("4 scans of CT-ICH", (string?)new RunFolder(_run).ReadMetrics()["data"]);

@@ -45,7 +45,7 @@ internal sealed unsafe class LlamaContextHandle() : SafeHandle(0, ownsHandle: tr
         parameters.Sequences = (uint)size.Sequences;
         parameters.MaximumOutputs = (uint)size.Outputs;
         parameters.MaximumOutputsPerSequence = (uint)size.Outputs;
-        parameters.Threads = parameters.BatchThreads = model.Threads;
+        parameters.Threads = parameters.BatchThreads = model.ContextThreads;
         parameters.KeyType = parameters.ValueType = size.Exact ? Float32 : Float16;
         // Sequences are short: on the CPU plain attention is faster, and it keeps the numbers those of training.
         parameters.FlashAttention = model.Device.Kind == LanguageDevice.Cpu ? PlainAttention : AttentionAsFits;

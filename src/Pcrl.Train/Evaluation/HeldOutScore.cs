@@ -7,12 +7,12 @@ using Pcrl.Train.Torch;
 
 namespace Pcrl.Train.Evaluation;
 
-/// <summary>How a model does on studies it has not seen, beside a baseline that prints the most frequent report for all of them.</summary>
+/// <summary>How a model does on studies it has not seen, beside a baseline that prints one report for all of them, one with the commonest facts.</summary>
 /// <param name="Model">The facts of its greedy reports.</param>
-/// <param name="Baseline">Those of the most frequent report.</param>
+/// <param name="Baseline">Those of the report that repeats best (<see cref="FindingScore.Commonest"/>).</param>
 /// <param name="Scores">The paper's metrics of its reports.</param>
 /// <param name="Reports">What the model wrote, study by study, beside the truth.</param>
-public sealed record PhantomScore(
+public sealed record HeldOutScore(
     FindingScore Model, FindingScore Baseline, ReportScore Scores, IReadOnlyList<(string Reference, string Generated)> Reports)
 {
     /// <summary>What copying from the training set scores; empty where that set is not at hand.</summary>
@@ -28,7 +28,7 @@ public sealed record PhantomScore(
     /// <param name="difficulty">0 (easy) to 1 (subtle).</param>
     /// <param name="progress">Told about every study.</param>
     /// <param name="cancellation">Stops between two studies.</param>
-    public static PhantomScore Measure(
+    public static HeldOutScore Measure(
         TrainedRun run, int count, ulong firstSeed, float difficulty, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         var config = run.Config;
@@ -41,11 +41,11 @@ public sealed record PhantomScore(
     }
 
     /// <summary>Scores reports.</summary>
-    public static PhantomScore Of(IReadOnlyList<string> references, IReadOnlyList<string> reports, CancellationToken cancellation)
+    public static HeldOutScore Of(IReadOnlyList<string> references, IReadOnlyList<string> reports, CancellationToken cancellation)
     {
-        string frequent = FindingScore.MostFrequent(references);
+        string frequent = FindingScore.Commonest(references);
         var pairs = references.Zip(reports).ToList();
-        return new PhantomScore(
+        return new HeldOutScore(
             FindingScore.Of(pairs), FindingScore.Of([.. references.Select(r => (r, frequent))]), ReportScore.Of(references, reports, cancellation), pairs);
     }
 

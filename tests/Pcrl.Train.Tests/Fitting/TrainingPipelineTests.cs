@@ -17,7 +17,7 @@ using static TorchSharp.torch;
 namespace Pcrl.Train.Tests.Fitting;
 
 [Collection("torch")]
-public sealed class MiniTrainingTests : IDisposable
+public sealed class TrainingPipelineTests : IDisposable
 {
     private static readonly FitConfig Two = new() { Steps = 2, Batch = 2 };
 
@@ -106,7 +106,7 @@ public sealed class MiniTrainingTests : IDisposable
         var folder = new RunFolder(Path.Combine(_folder, "fitted"));
         var config = Tiny with { Threads = 1, LanguageBase = kind, Pretrained = new PretrainedConfig { Trunk = trunk, Language = llm } };
         var stages = new Recorder();
-        var written = MiniTraining.Run(config, folder, null, false, new JsonObject(), stages, default);
+        var written = TrainingPipeline.Run(config, folder, null, false, new JsonObject(), stages, default);
         Assert.DoesNotContain("trunk", stages.Stages);
         Assert.DoesNotContain("language", stages.Stages);
         using (var file = SafetensorsFile.Open(folder.ModelPath))
@@ -115,15 +115,15 @@ public sealed class MiniTrainingTests : IDisposable
         using (var loaded = folder.Load())
         {
             TorchDevice.Configure(1, 1);
-            var again = PhantomScore.Measure(loaded, config.Phantoms.HeldOut, config.Phantoms.HeldOutSeed, config.Phantoms.Difficulty, new Recorder(), default);
+            var again = HeldOutScore.Measure(loaded, config.Phantoms.HeldOut, config.Phantoms.HeldOutSeed, config.Phantoms.Difficulty, new Recorder(), default);
             Assert.Equal(written.Reports, again.Reports);
         }
         // The fit belongs to the weights that it stood on: over others it is made anew.
         stages = new Recorder();
-        MiniTraining.Run(config, folder, null, false, new JsonObject(), stages, default);
+        TrainingPipeline.Run(config, folder, null, false, new JsonObject(), stages, default);
         Assert.DoesNotContain("fit", stages.Stages);
         File.SetLastWriteTimeUtc(trunk, File.GetLastWriteTimeUtc(trunk).AddSeconds(1));
-        MiniTraining.Run(config, folder, null, false, new JsonObject(), stages, default);
+        TrainingPipeline.Run(config, folder, null, false, new JsonObject(), stages, default);
         Assert.Contains("fit", stages.Stages);
 
         File.Delete(Path.Combine(llm, "model.safetensors"));
@@ -199,7 +199,7 @@ public sealed class MiniTrainingTests : IDisposable
     }
 
     private void Run(RunConfig config, Recorder progress, CancellationToken cancellation = default) =>
-        MiniTraining.Run(config, new RunFolder(_folder), ctIch: null, resume: true, new JsonObject(), progress, cancellation);
+        TrainingPipeline.Run(config, new RunFolder(_folder), ctIch: null, resume: true, new JsonObject(), progress, cancellation);
 
     private sealed class Recorder(Action<StageProgress>? also = null) : IProgress<StageProgress>
     {

@@ -3,7 +3,7 @@ using Pcrl.Runtime.Bundles;
 
 namespace Pcrl.Runtime.Tests.Bundles;
 
-public sealed class HalfPrecisionTests
+public sealed class FloatFormatsTests
 {
     [Fact]
     public void BFloat16_is_rounded_to_nearest_even_wherever_a_value_stands()
@@ -14,7 +14,7 @@ public sealed class HalfPrecisionTests
         special.CopyTo(values, 17);
         (values[40], values[41]) = (BitConverter.UInt32BitsToSingle(0x3F80_8000), BitConverter.UInt32BitsToSingle(0x3F81_8000)); // halfway
         var bytes = new byte[2 * values.Length];
-        HalfPrecision.Narrow(GgufType.BF16, values, bytes);
+        FloatFormats.Narrow(GgufType.BF16, values, bytes);
         for (int i = 0; i < values.Length; i++)
         {
             ushort got = BinaryPrimitives.ReadUInt16LittleEndian(bytes.AsSpan(2 * i));

@@ -10,7 +10,7 @@ namespace Pcrl.Train.Fitting;
 /// A whole run: trunk and LLM, brought along or taught on phantoms, then frozen (<see cref="BaseModel"/>) → branches, heads and adapters fitted to reports and clues
 /// (<see cref="JointFit"/>) → measured on studies it has not seen. Each stage's result is kept, so an interrupted run goes on where it was.
 /// </summary>
-public sealed class MiniTraining
+public sealed class TrainingPipeline
 {
     /// <summary>Most studies whose findings go into <c>phrases.txt</c>, taken evenly: the drafter learns little from more.</summary>
     private const int PhraseStudies = 500;
@@ -20,7 +20,7 @@ public sealed class MiniTraining
     private readonly IProgress<StageProgress> _progress;
     private readonly CancellationToken _cancellation;
 
-    private MiniTraining(RunConfig config, RunFolder folder, IProgress<StageProgress> progress, CancellationToken cancellation) =>
+    private TrainingPipeline(RunConfig config, RunFolder folder, IProgress<StageProgress> progress, CancellationToken cancellation) =>
         (_config, _folder, _progress, _cancellation) = (config, folder, progress, cancellation);
 
     /// <summary>Trains into <paramref name="folder"/> or goes on with what lies there.</summary>
@@ -28,16 +28,16 @@ public sealed class MiniTraining
     /// <param name="folder">Where it goes.</param>
     /// <param name="ctIch">Folder of the CT-ICH scans, which then join the training with label-derived texts; null for none.</param>
     /// <param name="resume">Whether a joint fit that was interrupted goes on from its checkpoint; else it begins anew.</param>
-    /// <param name="provenance">Written into the metrics as it is: commit, command line.</param>
+    /// <param name="provenance">Written into the metrics as it is: program version, configuration.</param>
     /// <param name="progress">Told about every step.</param>
     /// <param name="cancellation">Stops between two steps; finished stages stay.</param>
     /// <returns>The model's and the baseline's score.</returns>
     /// <exception cref="Runtime.InputException">The folder cannot be written, or holds something damaged.</exception>
-    public static PhantomScore Run(
+    public static HeldOutScore Run(
         RunConfig config, RunFolder folder, string? ctIch, bool resume, JsonObject provenance, IProgress<StageProgress> progress,
-        CancellationToken cancellation) => new MiniTraining(config, folder, progress, cancellation).Run(ctIch, resume, provenance);
+        CancellationToken cancellation) => new TrainingPipeline(config, folder, progress, cancellation).Run(ctIch, resume, provenance);
 
-    private PhantomScore Run(string? ctIch, bool resume, JsonObject provenance)
+    private HeldOutScore Run(string? ctIch, bool resume, JsonObject provenance)
     {
         _config.CheckFit();
         // What is wrong with data that are brought along is said before anything is taught or written.
@@ -60,7 +60,7 @@ public sealed class MiniTraining
             workers.Seed(_config.Seed);
             split = split with
             {
-                Training = [.. split.Training, .. RealStudies.Splice(scans, painted, _config)],
+                Training = [.. split.Training, .. RealStudies.Views(scans, painted, _config)],
                 Description = $"{split.Description}; {scans.Count} scans of CT-ICH (CC BY 4.0) with label-derived text",
             };
         }
@@ -91,7 +91,7 @@ public sealed class MiniTraining
         using var heldOut = Features("held-out", run, split.HeldOut, workers);
         var reports = ReportWriter.Write(run, heldOut.Features, _progress, _cancellation);
         string[] references = [.. split.HeldOut.Select(s => s.Findings[0])], train = [.. split.Training.Select(s => s.Findings[0])];
-        var score = PhantomScore.Of(references, reports, _cancellation) with
+        var score = HeldOutScore.Of(references, reports, _cancellation) with
         {
             Copying = ReportScore.Copying(references, train, ReportScore.Nearest(reports, train), _cancellation),
             Leakage = split.Leakage,

@@ -5,7 +5,7 @@ using System.Runtime.Intrinsics;
 namespace Pcrl.Runtime.Bundles;
 
 /// <summary>The 16-bit floating-point formats of weight files, and float32 beside them.</summary>
-public static class HalfPrecision
+public static class FloatFormats
 {
     /// <summary>Little-endian F16 or BF16 as float32. False for other types.</summary>
     public static bool TryWiden(GgufType type, ReadOnlySpan<byte> bytes, Span<float> values)
