@@ -57,7 +57,7 @@ internal static class RealStudies
         {
             var scan = painted.Count == 0 ? scans[i % scans.Count] : i % 2 == 0 ? scans[i / 2 % scans.Count] : painted[i / 2 % painted.Count];
             byte[] slices = Change(scan.Study.Slices, config.Visual.ImageSize, config.ScanFit.ViewAugmentation, random);
-            return Labelled((ulong)i, slices, scan.Study.Labels);
+            return Labelled((ulong)i, slices, scan.Study.Labels) with { Spliceable = true };
         })];
     }
 
@@ -81,6 +81,6 @@ internal static class RealStudies
             .Count(i => labels[i * SliceLabels.Count + SliceLabels.IndexOf($"kind:{kind}")] == 1);
         LesionKind[] kinds = [.. LabelFindings.Kinds.Where(k => Slices(k) > 0).OrderByDescending(Slices)];
         string[] findings = [.. Enumerable.Range(0, Wordings).Select(i => LabelFindings.Compose(kinds, new PhantomRandom(number, (ulong)i)))];
-        return new TrainingStudy(number, slices, labels, null, findings, []) { Spliceable = true };
+        return new TrainingStudy(number, slices, labels, null, findings, []);
     }
 }

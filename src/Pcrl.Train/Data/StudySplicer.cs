@@ -26,7 +26,7 @@ internal sealed class StudySplicer(IReadOnlyList<TrainingStudy> views)
         var (sources, labels) = Draw(random);
         for (int i = 0; i < Tries && Bleeds(labels) != bleeding; i++)
             (sources, labels) = Draw(random);
-        return (sources, RealStudies.Labelled(random.Next(), [], labels));
+        return (sources, RealStudies.Labelled(random.Next(), [], labels) with { Spliceable = true });
     }
 
     private (int[] Sources, byte[] Labels) Draw(PhantomRandom random)

@@ -91,8 +91,9 @@ public sealed class RealScanTrainingTests : IDisposable
         var targets = new JointTargets(new Tokenizer(BytePairTrainer.Train(["颅内未见积血。"], new TokenizerConfig { Tokens = 260 })), config);
         var phantom = TrainingStudy.FromPhantom(7, new PhantomOptions { ImageSize = config.Phantoms.ImageSize }, config.Visual.ImageSize, wordings: 2);
         Assert.All(targets.Of(phantom), t => Assert.Equal(1, t.Weight));
-        var real = RealStudies.Load(_scans, config.Visual.ImageSize, default)[0].Study;
-        Assert.All(targets.Of(real), t => Assert.Equal(15, t.Weight));
+        var views = RealStudies.Views(RealStudies.Load(_scans, config.Visual.ImageSize, default), [], config);
+        Assert.All(targets.Of(views[0]), t => Assert.Equal(15, t.Weight));
+        Assert.All(targets.Of(new StudySplicer(views).Next(new PhantomRandom(1)).Study), t => Assert.Equal(15, t.Weight));
     }
 
     private static string Sample(string name)
