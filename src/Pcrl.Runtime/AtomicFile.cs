@@ -17,13 +17,33 @@ public static class AtomicFile
     /// <exception cref="InputException">The path is empty, a folder, a device or an input, or its folder does not exist.</exception>
     public static void CheckTarget(string path, params ReadOnlySpan<string> inputs)
     {
-        string target = Target(path);
+        string target = Real(Target(path));
         foreach (string input in inputs)
         {
-            string full = Path.GetFullPath(input);
-            if (File.Exists(target) && (target == full || IsBelow(target, Path.TrimEndingDirectorySeparator(full))))
+            string real = Real(Path.GetFullPath(input));
+            if (File.Exists(target) && (target == real || IsBelow(target, Path.TrimEndingDirectorySeparator(real))))
                 throw new InputException(path, "cannot be written: it is an input");
         }
+    }
+
+    /// <summary>The path without links, those of its folders included; as it is where one cannot be followed.</summary>
+    private static string Real(string full, int links = 40)
+    {
+        string real = Path.GetPathRoot(full)!;
+        foreach (string part in full[real.Length..].Split(Path.DirectorySeparatorChar, StringSplitOptions.RemoveEmptyEntries))
+        {
+            real = Path.Join(real, part);
+            try
+            {
+                if (links > 0 && new FileInfo(real).ResolveLinkTarget(returnFinalTarget: true) is { } target)
+                    real = Real(target.FullName, links - 1);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // nothing there, or a link that leads nowhere
+            }
+        }
+        return real;
     }
 
     // The file itself where the path is a link, which is kept.

@@ -93,6 +93,8 @@ public sealed class EvaluateCommandTests : IDisposable
         Evaluate(system, "--json", At("out"), "--html", At("out")).AssertOneLineError("another output");
         string words = Put("words.txt", "脑实质 10\n");
         Evaluate(system, "--user-dictionary", words, "--csv", words).AssertOneLineError("is an input");
+        File.CreateSymbolicLink(At("link.txt"), words);
+        Evaluate(system, "--user-dictionary", At("link.txt"), "--csv", words).AssertOneLineError("is an input");
         Assert.Equal(References, File.ReadAllText(system));
     }
 }

@@ -65,6 +65,10 @@ public class AtomicFileTests
             foreach (string path in (string[])[slice, link])
                 foreach (string input in (string[])[folder.Path, folder.Path + "/", slice])
                     Assert.Contains("input", Assert.Throws<InputException>(() => AtomicFile.CheckTarget(path, "elsewhere", input)).Message);
+            File.Delete(link);
+            File.CreateSymbolicLink(link, folder.Path); // the folder by another name
+            Assert.Contains("input", Assert.Throws<InputException>(() => AtomicFile.CheckTarget(slice, link)).Message);
+            Assert.Contains("input", Assert.Throws<InputException>(() => AtomicFile.CheckTarget(Path.Combine(link, "01.dcm"), folder.Path)).Message);
         }
         finally
         {

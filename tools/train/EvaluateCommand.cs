@@ -107,9 +107,9 @@ internal static class EvaluateCommand
         string[] outputs = [.. ((Option<string?>[])[Json, Csv, Html]).Select(parsed.GetValue).OfType<string>()];
         foreach (string output in outputs)
         {
-            AtomicFile.CheckTarget(output);
-            if (inputs.Concat(new[] { Train, TokenizerFile, UserDictionary }.Select(parsed.GetValue)).Concat(outputs).Count(file => !string.IsNullOrEmpty(file) && Path.GetFullPath(file) == Path.GetFullPath(output)) > 1)
-                throw new InputException(output, "is an input or another output as well");
+            AtomicFile.CheckTarget(output, [.. inputs.Concat(new[] { Train, TokenizerFile, UserDictionary }.Select(parsed.GetValue)).OfType<string>().Where(input => input.Length > 0)]);
+            if (outputs.Count(other => Path.GetFullPath(other) == Path.GetFullPath(output)) > 1)
+                throw new InputException(output, "is another output as well");
         }
     }
 

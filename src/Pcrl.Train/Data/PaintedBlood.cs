@@ -26,12 +26,16 @@ internal static class PaintedBlood
     /// <summary>Copies of randomly chosen scans, each with one more bleeding.</summary>
     /// <param name="scans">At least one.</param>
     /// <param name="config">How many, the size of the slices and the seed.</param>
-    public static List<RealScan> Make(IReadOnlyList<RealScan> scans, RunConfig config)
+    /// <param name="cancellation">Looked at before every copy.</param>
+    public static List<RealScan> Make(IReadOnlyList<RealScan> scans, RunConfig config, CancellationToken cancellation)
     {
         int side = config.Visual.ImageSize, count = config.ScanFit.Painted;
         var painted = new List<RealScan>(count);
         for (int i = 0; i < count; i++)
+        {
+            cancellation.ThrowIfCancellationRequested();
             painted.Add(Paint(scans[i % scans.Count], side, new Random(HashCode(config.Seed, i))));
+        }
         return painted;
     }
 

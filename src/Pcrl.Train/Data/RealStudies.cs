@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Pcrl.Runtime.Studies;
 using Pcrl.Train.Checkpoints;
 using Pcrl.Train.Evaluation;
@@ -50,15 +51,23 @@ internal static class RealStudies
     /// <param name="scans">At least one.</param>
     /// <param name="painted">Scans with painted blood (<see cref="PaintedBlood"/>), taken as often as the others; may be empty.</param>
     /// <param name="config">How many, how large and how much changed; the seed of the changes. The noise is from this thread's generator.</param>
-    public static List<TrainingStudy> Views(IReadOnlyList<RealScan> scans, IReadOnlyList<RealScan> painted, RunConfig config)
+    /// <param name="progress">Told after every view.</param>
+    /// <param name="cancellation">Looked at before every view.</param>
+    public static List<TrainingStudy> Views(
+        IReadOnlyList<RealScan> scans, IReadOnlyList<RealScan> painted, RunConfig config, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         var random = new Random(config.Seed);
-        return [.. Enumerable.Range(0, config.ScanFit.Views).Select(i =>
+        var views = new List<TrainingStudy>(config.ScanFit.Views);
+        var clock = Stopwatch.StartNew();
+        for (int i = 0; i < config.ScanFit.Views; i++)
         {
+            cancellation.ThrowIfCancellationRequested();
             var scan = painted.Count == 0 ? scans[i % scans.Count] : i % 2 == 0 ? scans[i / 2 % scans.Count] : painted[i / 2 % painted.Count];
             byte[] slices = Change(scan.Study.Slices, config.Visual.ImageSize, config.ScanFit.ViewAugmentation, random);
-            return Labelled((ulong)i, slices, scan.Study.Labels);
-        })];
+            views.Add(Labelled((ulong)i, slices, scan.Study.Labels) with { Spliceable = true });
+            progress.Report(new StageProgress("views", i + 1, config.ScanFit.Views, "scans", clock.Elapsed, null));
+        }
+        return views;
     }
 
     /// <summary>All slices of a scan move together.</summary>
@@ -81,6 +90,6 @@ internal static class RealStudies
             .Count(i => labels[i * SliceLabels.Count + SliceLabels.IndexOf($"kind:{kind}")] == 1);
         LesionKind[] kinds = [.. LabelFindings.Kinds.Where(k => Slices(k) > 0).OrderByDescending(Slices)];
         string[] findings = [.. Enumerable.Range(0, Wordings).Select(i => LabelFindings.Compose(kinds, new PhantomRandom(number, (ulong)i)))];
-        return new TrainingStudy(number, slices, labels, null, findings, []) { Spliceable = true };
+        return new TrainingStudy(number, slices, labels, null, findings, []);
     }
 }

@@ -4,7 +4,7 @@ namespace Pcrl.Train.Data;
 
 /// <summary>
 /// Puts studies together from runs of neighbouring slices of one to three views of real scans, a new one whenever it is asked. What the labels of the slices say is what the text of
-/// the whole says, so a few dozen scans give any number of studies with true texts, none of which can be learned by heart; two in five bleed, about as in the data set. Where a
+/// the whole says, so a few dozen scans give any number of studies with true texts, none of which can be learned by heart as a whole; two in five bleed, about as in the data set. Where a
 /// bleeding lies, how far it reaches and whose head it is in then tells nothing. The trunk sees slices one by one, so the features of the views are those of every study.
 /// </summary>
 /// <param name="views">Labelled scans of 24 slices; at least one.</param>
@@ -26,7 +26,7 @@ internal sealed class StudySplicer(IReadOnlyList<TrainingStudy> views)
         var (sources, labels) = Draw(random);
         for (int i = 0; i < Tries && Bleeds(labels) != bleeding; i++)
             (sources, labels) = Draw(random);
-        return (sources, RealStudies.Labelled(random.Next(), [], labels));
+        return (sources, RealStudies.Labelled(random.Next(), [], labels) with { Spliceable = true });
     }
 
     private (int[] Sources, byte[] Labels) Draw(PhantomRandom random)

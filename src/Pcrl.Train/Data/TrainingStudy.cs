@@ -19,7 +19,7 @@ public sealed record TrainingStudy(
     /// <summary>Clues that were prepared for the study; null: they follow from <see cref="Raster"/> where there is one, else there are none.</summary>
     public IReadOnlyList<SliceClue>? Clues { get; init; }
 
-    /// <summary>The findings say what the labels of the slices say, so that slices of several such studies make another one with a true text (<see cref="StudySplicer"/>).</summary>
+    /// <summary>A view of a scan, in whose turn the joint fit puts another study together from slices of several such views (<see cref="StudySplicer"/>): the findings say no more than the labels of the slices do.</summary>
     public bool Spliceable { get; init; }
 
     /// <summary>A label that nobody has given; it counts in no loss.</summary>

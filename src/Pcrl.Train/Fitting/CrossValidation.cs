@@ -25,6 +25,8 @@ public static class CrossValidation
         RunConfig config, RunFolder folder, string ctIch, int folds, IProgress<string> lines, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
         config.CheckFit(several: true);
+        if (config.JointFit.Studies > 0)
+            throw new Runtime.InputException(config.Name, "joint_fit.studies takes the first studies, and views of scans stand behind all others: it must be 0 with scans");
         var scans = RealStudies.Load(ctIch, config.Visual.ImageSize, cancellation);
         if (folds > scans.Count)
             throw new Runtime.InputException(ctIch, $"has {scans.Count} scans, too few for {folds} parts");
@@ -41,9 +43,9 @@ public static class CrossValidation
 
             workers.Seed(config.Seed);
             using var branch = start with { Run = start.Run with { Model = start.Run.Model.Replicate() }, Heads = start.Heads.Replicate() };
-            var painted = PaintedBlood.Make(known, config);
+            var painted = PaintedBlood.Make(known, config, cancellation);
             branch.LearnScans(known, painted, workers, progress, cancellation);
-            List<TrainingStudy> studies = [.. start.Phantoms, .. RealStudies.Views(known, painted, config)];
+            List<TrainingStudy> studies = [.. start.Phantoms, .. RealStudies.Views(known, painted, config, progress, cancellation)];
             using var run = branch.Start(config, workers);
             using var training = Features(run, studies);
             using (var fit = new JointFit(run, workers, training, null))

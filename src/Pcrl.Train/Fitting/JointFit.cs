@@ -53,7 +53,7 @@ internal sealed class JointFit : IDisposable
         _objective = new JointObjective(run.Prompt, loss);
         _count = _fit.Studies == 0 ? training.Studies.Count : Math.Min(_fit.Studies, training.Studies.Count);
         _makeTargets = new JointTargets(run.Tokenizer, run.Config);
-        _targets = [.. training.Studies.Take(_count).AsParallel().AsOrdered().WithDegreeOfParallelism(workers.Count).Select(_makeTargets.Of)];
+        _targets = [.. training.Studies.Take(_count).AsParallel().AsOrdered().WithDegreeOfParallelism(workers.Count).Select(s => s.Spliceable ? [] : _makeTargets.Of(s))];
         _validationTargets = validation is null ? [] : [.. validation.Studies.Select(_makeTargets.Of)];
         _views = [.. Enumerable.Range(0, _count).Where(i => training.Studies[i].Spliceable)];
         _splicer = new StudySplicer([.. _views.Select(i => training.Studies[i])]);

@@ -31,7 +31,7 @@ public sealed record JointFitConfig : FitConfig
     public bool OrganMasks { get; init; } = true;
 
     /// <summary>
-    /// Weight in L_g of a token of a real study beside one of a phantom. L_g is a mean over tokens: a label-derived text is a quarter as long as a phantom's, and one or two of its tokens tell blood, so that beside phantoms
+    /// Weight in L_g of a token of a study spliced from real scans beside one of a phantom. L_g is a mean over tokens: a label-derived text is a quarter as long as a phantom's, and one or two of its tokens tell blood, so that beside phantoms
     /// hardly anything of L_g is about what is on a real picture.
     /// </summary>
     public float ScanWeight { get; init; } = 1;

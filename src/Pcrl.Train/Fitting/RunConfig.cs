@@ -126,7 +126,7 @@ public sealed record ScanFitConfig : TrunkFitConfig
     /// How far the slices of the views are changed, as <see cref="TrunkFitConfig.Augmentation"/> is for the trunk. What the trunk makes of slices that are changed as far as those it learned from is
     /// much less sure of thin blood than what it makes of a scan as it is, and a report would learn from texts that its features do not bear out.
     /// </summary>
-    public float ViewAugmentation { get; init; } = 1;
+    public float ViewAugmentation { get; init; } = 0.3f;
 
     /// <summary>Copies of the scans with a painted bleeding more (see <see cref="Data.PaintedBlood"/>).</summary>
     public int Painted { get; init; }
@@ -240,7 +240,7 @@ public sealed record RunConfig
             : Phantoms.Problem() is { } phantoms ? $"phantoms: {phantoms}"
             : Tokenizer.Problem() is { } tokenizer ? $"tokenizer: {tokenizer}"
             : new[] { TrunkFit, ScanFit }.Any(f => f is { Cells: true, Places: false }) ? "trunk_fit, scan_fit: cells teach places, so places cannot be false with them"
-            : ScanFit.Views < 0 || ScanFit.Painted < 0 ? "scan_fit: views and painted cannot be negative"
+            : ScanFit is not { Views: >= 0 and <= 100_000, Painted: >= 0 and <= 100_000 } ? "scan_fit: views and painted must be 0 to 100000"
             : ScanFit.ViewAugmentation is not (>= 0 and <= 10) ? "scan_fit: view_augmentation is negative or too large"
             : Loss.Theme > 0 && JointFit.Batch < 2 * Threads ? $"joint_fit.batch is {JointFit.Batch}: L_CLt compares studies, so each of {Threads} threads needs two"
             : Loss is { TextEncoder: "bert", Entity: 0, Theme: 0 } ? "loss.text_encoder is bert, but neither entity nor theme is aligned"

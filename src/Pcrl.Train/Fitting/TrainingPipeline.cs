@@ -40,6 +40,8 @@ public sealed class TrainingPipeline
     private HeldOutScore Run(string? ctIch, bool resume, JsonObject provenance)
     {
         _config.CheckFit();
+        if (ctIch is not null && _config.JointFit.Studies > 0)
+            throw new Runtime.InputException(_config.Name, "joint_fit.studies takes the first studies, and views of scans stand behind all others: it must be 0 with scans");
         // What is wrong with data that are brought along is said before anything is taught or written.
         List<RealScan> scans = ctIch is null ? [] : RealStudies.Load(ctIch, _config.Visual.ImageSize, _cancellation);
         var data = StudySplit.Brought(_config, _progress, _cancellation);
@@ -50,7 +52,7 @@ public sealed class TrainingPipeline
         var split = data ?? StudySplit.OfPhantoms(_config, start.Phantoms, _progress, _cancellation);
         if (scans.Count > 0)
         {
-            var painted = PaintedBlood.Make(scans, _config);
+            var painted = PaintedBlood.Make(scans, _config, _cancellation);
             stages.Run("scans", (_config.ScanFit, StudySplit.Digest([.. scans.Select(s => s.Study)])), "scans.safetensors", path =>
             {
                 double loss = start.LearnScans(scans, painted, workers, _progress, _cancellation);
@@ -60,7 +62,7 @@ public sealed class TrainingPipeline
             workers.Seed(_config.Seed);
             split = split with
             {
-                Training = [.. split.Training, .. RealStudies.Views(scans, painted, _config)],
+                Training = [.. split.Training, .. RealStudies.Views(scans, painted, _config, _progress, _cancellation)],
                 Description = $"{split.Description}; {scans.Count} scans of CT-ICH (CC BY 4.0) with label-derived text",
             };
         }

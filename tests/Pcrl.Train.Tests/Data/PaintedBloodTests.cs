@@ -26,7 +26,7 @@ public sealed class PaintedBloodTests
     }
 
     private static List<RealScan> Make(RealScan scan, int count) => PaintedBlood.Make(
-        [scan], new RunConfig { Visual = new VisualConfig { ImageSize = Side }, ScanFit = new ScanFitConfig { Painted = count } });
+        [scan], new RunConfig { Visual = new VisualConfig { ImageSize = Side }, ScanFit = new ScanFitConfig { Painted = count } }, default);
 
     [Fact]
     public void Blood_is_bright_lies_inside_the_skull_and_is_labelled_where_it_is()

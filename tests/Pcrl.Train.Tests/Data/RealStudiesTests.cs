@@ -29,13 +29,14 @@ public sealed class RealStudiesTests
         {
             Visual = new VisualConfig { ImageSize = Size },
             ScanFit = new ScanFitConfig { Views = 5, ViewAugmentation = strength },
-        });
+        }, new Progress<StageProgress>(), default);
         var views = Views(0, painted);
         Assert.Equal([50, 150, 100, 150, 50], views.Select(v => v.Slices[^1]));
         Assert.Equal([50, 100, 50, 100, 50], Views(0, []).Select(v => v.Slices[0]));
         Assert.Equal(scans[0].Study.Labels, views[0].Labels);
         Assert.All(views, v => Assert.True(v.Spliceable));
         Assert.NotEqual(views[0].Slices, Views(0.3f, painted)[0].Slices);
+        Assert.Throws<OperationCanceledException>(() => RealStudies.Views(scans, painted, new RunConfig(), new Progress<StageProgress>(), new CancellationToken(canceled: true)));
     }
 
     [Fact]

@@ -90,7 +90,7 @@ public sealed class JointFitTests : IDisposable
             JointFit = Config.JointFit with { Batch = 2, Steps = 40, LearningRate = 0, CheckpointEvery = 0, Patience = 0 },
         };
         TrainingStudy[] views = [.. new[] { LesionKind.Subdural, LesionKind.Epidural }.Select((kind, i) => RealStudies.Labelled((ulong)i, Studies[i].Slices,
-            [.. Enumerable.Range(0, still.SliceCount).SelectMany(slice => SliceLabels.Of(new CtIchSlice(slice + 1, "", [kind], false)))]))];
+            [.. Enumerable.Range(0, still.SliceCount).SelectMany(slice => SliceLabels.Of(new CtIchSlice(slice + 1, "", [kind], false)))]) with { Spliceable = true })];
         int Losses(TrainingStudy[] studies) => Fit(still, resume: false, studies: studies).History.Steps.Select(s => MathF.Round((float)s.Loss, 5)).Distinct().Count();
         Assert.InRange(Losses([.. views.Select(v => v with { Spliceable = false })]), 2, 9);
         Assert.InRange(Losses(views), 20, 40);
@@ -99,7 +99,7 @@ public sealed class JointFitTests : IDisposable
     [Fact]
     public void A_fit_with_views_that_was_stopped_goes_on_to_the_same_bits()
     {
-        TrainingStudy[] mixed = [.. Studies[..2], .. Studies[2..4].Select((s, i) => RealStudies.Labelled((ulong)i, s.Slices, s.Labels))];
+        TrainingStudy[] mixed = [.. Studies[..2], .. Studies[2..4].Select((s, i) => RealStudies.Labelled((ulong)i, s.Slices, s.Labels) with { Spliceable = true })];
         float[] whole = Fit(Config, resume: false, studies: mixed).Weights;
         File.Delete(CheckpointFile);
         Fit(Config, resume: false, stopAfter: 3, studies: mixed);

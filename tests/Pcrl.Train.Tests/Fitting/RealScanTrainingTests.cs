@@ -54,7 +54,7 @@ public sealed class RealScanTrainingTests : IDisposable
         byte[] phantomsOnly = File.ReadAllBytes(Path.Combine(_run, "model.safetensors"));
         var stages = new Stages();
         TrainingPipeline.Run(Tiny, new RunFolder(_run), _scans, false, [], stages, default);
-        Assert.Equal(["language", "held-out", "scans", "features", "fit", "features", "write"], stages.Names);
+        Assert.Equal(["language", "held-out", "scans", "views", "features", "fit", "features", "write"], stages.Names);
         Assert.NotEqual(phantomsOnly, File.ReadAllBytes(Path.Combine(_run, "model.safetensors")));
         Assert.Contains("4 scans of CT-ICH", (string?)new RunFolder(_run).ReadMetrics()["data"]);
     }
@@ -91,8 +91,9 @@ public sealed class RealScanTrainingTests : IDisposable
         var targets = new JointTargets(new Tokenizer(BytePairTrainer.Train(["颅内未见积血。"], new TokenizerConfig { Tokens = 260 })), config);
         var phantom = TrainingStudy.FromPhantom(7, new PhantomOptions { ImageSize = config.Phantoms.ImageSize }, config.Visual.ImageSize, wordings: 2);
         Assert.All(targets.Of(phantom), t => Assert.Equal(1, t.Weight));
-        var real = RealStudies.Load(_scans, config.Visual.ImageSize, default)[0].Study;
-        Assert.All(targets.Of(real), t => Assert.Equal(15, t.Weight));
+        var views = RealStudies.Views(RealStudies.Load(_scans, config.Visual.ImageSize, default), [], config, new Stages(), default);
+        Assert.All(targets.Of(views[0]), t => Assert.Equal(15, t.Weight));
+        Assert.All(targets.Of(new StudySplicer(views).Next(new PhantomRandom(1)).Study), t => Assert.Equal(15, t.Weight));
     }
 
     private static string Sample(string name)
