@@ -41,7 +41,6 @@ internal static class BundleCommand
     private static ParityFigures Run(ParseResult parsed, CancellationToken cancellation)
     {
         string trained = parsed.GetValue(Trained)!, bundle = parsed.GetValue(Bundle)!;
-        InputException.ThrowIfMissing(trained);
         var options = ConversionCommandOptions.Read(parsed) with { VisualType = parsed.GetValue(VisualType) };
         var folder = new RunFolder(trained);
         if (parsed.GetValue(Llm) is { } llm)
