@@ -6,7 +6,7 @@ namespace Pcrl.Runtime.Studies;
 public sealed record StudyFolder(IReadOnlyList<string> Studies, int WithoutImages)
 {
     /// <summary>
-    /// Tells a folder of studies from a study. A folder is one of studies if it holds no slices itself, but several NIfTI volumes or subfolders of
+    /// Tells a folder of studies from a study. A folder is one of studies if it holds no slices itself, but several NIfTI volumes or a subfolder of
     /// images; subfolders of nothing but DICOM files are the series of one study, unless their files name different studies. Everything else is one study,
     /// readable or not.
     /// </summary>
@@ -25,7 +25,7 @@ public sealed record StudyFolder(IReadOnlyList<string> Studies, int WithoutImage
             int without = folders.RemoveAll(folder => folder.Images.Count == 0);
             bool areSeries = own.Count == 0 && folders.TrueForAll(folder => folder.Images.TrueForAll(file => file.Kind == StudyFileKind.Dicom))
                 && folders.Select(folder => StudyId(folder.Images[0])).Where(id => id != "").Distinct().Count() < 2;
-            if (own.Count + folders.Count < 2 || areSeries)
+            if (areSeries || (folders.Count == 0 && own.Count < 2))
                 return new StudyFolder([path], 0);
             string[] studies = [.. own.Select(volume => volume.Path), .. folders.Select(folder => folder.Path)];
             Array.Sort(studies, NaturalOrder.Compare);

@@ -27,6 +27,14 @@ public sealed class StudyFolderTests : IDisposable
     }
 
     [Fact]
+    public void A_folder_of_one_study_is_a_folder_of_studies()
+    {
+        _folder.Write("p3/1.png", Picture);
+        _folder.Write("empty/1.png", []);
+        Assert.Equal(["p3"], List());
+    }
+
+    [Fact]
     public void A_folder_that_holds_slices_is_one_study_whatever_lies_below()
     {
         _folder.Write("1.png", Picture);
