@@ -128,9 +128,8 @@ internal sealed class JointFit : IDisposable
         for (int i = 0; i < _share; i++)
         {
             long at = share * _share + i;
-            var (sources, targets) = Turn(Order(at / _count)[at % _count], random);
+            (var sources, batch[i]) = Turn(Order(at / _count)[at % _count], random);
             slices.AddRange(sources.Select((study, slice) => (study, slice)));
-            batch[i] = targets[random.Below(targets.Length)];
         }
         var (total, parts) = _objective.Loss(_models[worker], _training.Features.Take([.. slices]), batch);
         _parts[worker] = parts;
@@ -138,13 +137,14 @@ internal sealed class JointFit : IDisposable
         return total;
     }
 
-    /// <summary>What is learned from in a study's turn: the study itself, or, where it is a view of a scan, one spliced anew. The study that each slice is of, and the targets.</summary>
-    private (IEnumerable<int> Sources, JointTarget[] Targets) Turn(int study, PhantomRandom random)
+    /// <summary>What is learned from in a study's turn: the study itself, or, where it is a view of a scan, one spliced anew. The study that each slice is of, and the target of one wording.</summary>
+    private (IEnumerable<int> Sources, JointTarget Target) Turn(int study, PhantomRandom random)
     {
         if (!_training.Studies[study].Spliceable)
-            return (Enumerable.Repeat(study, _run.Config.SliceCount), _targets[study]);
+            return (Enumerable.Repeat(study, _run.Config.SliceCount), random.Pick<JointTarget>(_targets[study]));
         var (sources, spliced) = _splicer.Next(random);
-        return (sources.Select(view => _views[view]), _makeTargets.Of(spliced));
+        string findings = spliced.Findings[random.Below(spliced.Findings.Count)];
+        return (sources.Select(view => _views[view]), _makeTargets.Of(spliced with { Findings = [findings] })[0]);
     }
 
     /// <summary>Every study once, in an order of its own for every epoch.</summary>
