@@ -24,9 +24,7 @@ public static class CrossValidation
     public static IReadOnlyList<HaemorrhageCase> Run(
         RunConfig config, RunFolder folder, string ctIch, int folds, IProgress<string> lines, IProgress<StageProgress> progress, CancellationToken cancellation)
     {
-        config.CheckFit(several: true);
-        if (config.JointFit.Studies > 0)
-            throw new Runtime.InputException(config.Name, "joint_fit.studies takes the first studies, and views of scans stand behind all others: it must be 0 with scans");
+        config.CheckFit(several: true, scans: true);
         var scans = RealStudies.Load(ctIch, config.Visual.ImageSize, cancellation);
         if (folds > scans.Count)
             throw new Runtime.InputException(ctIch, $"has {scans.Count} scans, too few for {folds} parts");

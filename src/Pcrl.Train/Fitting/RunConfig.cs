@@ -212,9 +212,12 @@ public sealed record RunConfig
 
     /// <summary>Refuses what can be described and counted, but not fitted: an LLM that is neither brought along nor can be taught here.</summary>
     /// <param name="several">Whether several fits start from one LLM in one process.</param>
+    /// <param name="scans">Whether views of real scans join, behind all other studies.</param>
     /// <exception cref="InputException">Says what is missing.</exception>
-    internal void CheckFit(bool several = false)
+    internal void CheckFit(bool several = false, bool scans = false)
     {
+        if (scans && JointFit.Studies > 0)
+            throw new InputException(Name, "joint_fit.studies takes the first studies, and views of scans stand behind all others: it must be 0 with scans");
         if (several && LanguageBase != BaseWeights.Float32)
             throw new InputException(Name, "language_base is not float32: a quantised LLM is in memory once, and one fit is all that a process can make over it");
         if (LanguageBase != BaseWeights.Float32 && Pretrained.Language is null)

@@ -39,9 +39,7 @@ public sealed class TrainingPipeline
 
     private HeldOutScore Run(string? ctIch, bool resume, JsonObject provenance)
     {
-        _config.CheckFit();
-        if (ctIch is not null && _config.JointFit.Studies > 0)
-            throw new Runtime.InputException(_config.Name, "joint_fit.studies takes the first studies, and views of scans stand behind all others: it must be 0 with scans");
+        _config.CheckFit(scans: ctIch is not null);
         // What is wrong with data that are brought along is said before anything is taught or written.
         List<RealScan> scans = ctIch is null ? [] : RealStudies.Load(ctIch, _config.Visual.ImageSize, _cancellation);
         var data = StudySplit.Brought(_config, _progress, _cancellation);

@@ -60,6 +60,17 @@ public sealed class RealScanTrainingTests : IDisposable
     }
 
     [Fact]
+    public void A_limit_on_the_studies_that_would_cut_the_scans_off_is_refused()
+    {
+        var few = Tiny with { JointFit = Tiny.JointFit with { Studies = 4 } };
+        Assert.Contains("joint_fit.studies", Assert.Throws<Pcrl.Runtime.InputException>(() =>
+            TrainingPipeline.Run(few, new RunFolder(_run), _scans, false, [], new Stages(), default)).Message);
+        Assert.Contains("joint_fit.studies", Assert.Throws<Pcrl.Runtime.InputException>(() =>
+            CrossValidation.Run(few, new RunFolder(_run), _scans, 2, new Lines(_ => { }), new Stages(), default)).Message);
+        Assert.Empty(Directory.GetFileSystemEntries(_run));
+    }
+
+    [Fact]
     public void Every_person_is_held_out_once_and_the_same_seed_gives_the_same_figures()
     {
         var folds = new List<string>();
