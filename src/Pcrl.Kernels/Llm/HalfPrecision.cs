@@ -18,6 +18,17 @@ internal static unsafe class HalfPrecision
         return (value | ((wide & Vector512.Create(0x8000)) << 16)).AsSingle();
     }
 
+    /// <inheritdoc cref="ToSingle(Vector256{ushort})"/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> ToSingle(Vector128<ushort> halves)
+    {
+        var wide = Avx2.ConvertToVector256Int32(halves);
+        var size = wide & Vector256.Create(0x7FFF);
+        var value = ((size << 13).AsSingle() * Vector256.Create(5.192296858534828e33f)).AsInt32();
+        value |= Vector256.GreaterThan(size, Vector256.Create(0x7BFF)) & Vector256.Create(0x7F800000);
+        return (value | ((wide & Vector256.Create(0x8000)) << 16)).AsSingle();
+    }
+
     /// <summary>The same for a whole row.</summary>
     /// <param name="halves">[length]</param>
     /// <param name="length">Elements, a multiple of 16.</param>
@@ -25,7 +36,13 @@ internal static unsafe class HalfPrecision
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void ToSingle(ushort* halves, int length, float* to)
     {
-        for (int at = 0; at < length; at += Vector512<float>.Count)
-            ToSingle(Vector256.Load(halves + at)).Store(to + at);
+        if (Avx512F.IsSupported)
+        {
+            for (int at = 0; at < length; at += Vector512<float>.Count)
+                ToSingle(Vector256.Load(halves + at)).Store(to + at);
+            return;
+        }
+        for (int at = 0; at < length; at += Vector256<float>.Count)
+            ToSingle(Vector128.Load(halves + at)).Store(to + at);
     }
 }

@@ -10,8 +10,11 @@ namespace Pcrl.Kernels.Llm;
 /// </summary>
 internal static unsafe class QuantisedRows
 {
-    /// <summary>Whether this processor has the instructions: AVX-512 with its byte and word extensions (Intel since Ice Lake, AMD since Zen 4).</summary>
-    public static bool IsSupported => Avx512BW.IsSupported && Avx512Vbmi.IsSupported;
+    /// <summary>Whether this processor has the instructions of the products: AVX2 and fused multiply-add.</summary>
+    public static bool IsSupported => Avx2.IsSupported && Fma.IsSupported;
+
+    /// <summary>Whether it has those of the wider ones, AVX-512 with its byte and word extensions (Intel since Ice Lake, AMD since Zen 4).</summary>
+    public static bool Has512 => Avx512BW.IsSupported && Avx512Vbmi.IsSupported;
 
     /// <summary>Elements of a block.</summary>
     public const int Block = 256;
@@ -54,14 +57,14 @@ internal static unsafe class QuantisedRows
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void QuantiseBlock(float* x, byte* to)
     {
-        var largest = Vector512<float>.Zero;
-        for (int i = 0; i < Block; i += Vector512<float>.Count)
+        var largest = Vector256<float>.Zero;
+        for (int i = 0; i < Block; i += Vector256<float>.Count)
         {
-            var size = Vector512.Abs(Vector512.Load(x + i));
-            largest = Vector512.ConditionalSelect(Vector512.GreaterThan(size, largest), size, largest);
+            var size = Vector256.Abs(Vector256.Load(x + i));
+            largest = Vector256.ConditionalSelect(Vector256.GreaterThan(size, largest), size, largest);
         }
         float most = 0;
-        for (int lane = 0; lane < Vector512<float>.Count; lane++)
+        for (int lane = 0; lane < Vector256<float>.Count; lane++)
             most = largest[lane] > most ? largest[lane] : most;
         if (most == 0)
         {
@@ -72,19 +75,25 @@ internal static unsafe class QuantisedRows
         while (Math.Abs(x[at]) != most)
             at++;
         float inverse = -127f / x[at];
-        var scale = Vector512.Create(inverse);
-        var most127 = Vector512.Create(127);
         short* sums16 = (short*)(to + SumsOf16), sums32 = (short*)(to + SumsOf32);
-        for (int i = 0; i < Block; i += Vector512<float>.Count)
+        for (int i = 0; i < Block; i += 16)
         {
-            var scaled = Vector512.Load(x + i) * scale;
-            scaled = Vector512.ConditionalSelect(Vector512.Equals(scaled, scaled), scaled, Vector512<float>.Zero);
-            var rounded = Vector512.Min(Avx512F.ConvertToVector512Int32(scaled), most127); // to nearest, ties to even
-            Avx512F.ConvertToVector128SByte(rounded).Store((sbyte*)to + i);
-            sums16[i / 16] = (short)Vector512.Sum(rounded);
+            var (first, second) = (Round(x + i, inverse), Round(x + i + 8, inverse));
+            var (front, back) = (Sse2.PackSignedSaturate(first.GetLower(), first.GetUpper()), Sse2.PackSignedSaturate(second.GetLower(), second.GetUpper()));
+            Sse2.PackSignedSaturate(front, back).Store((sbyte*)to + i);
+            sums16[i / 16] = Vector128.Sum(front + back);
         }
         for (int i = 0; i < Block / 32; i++)
             sums32[i] = (short)(sums16[2 * i] + sums16[2 * i + 1]);
         *(float*)(to + Scale) = 1 / inverse;
+    }
+
+    /// <summary>Scaled values to the nearest integers, ties to even, at most 127.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<int> Round(float* x, float scale)
+    {
+        var scaled = Vector256.Load(x) * scale;
+        scaled = Vector256.ConditionalSelect(Vector256.Equals(scaled, scaled), scaled, Vector256<float>.Zero);
+        return Vector256.Min(Avx.ConvertToVector256Int32(scaled), Vector256.Create(127));
     }
 }

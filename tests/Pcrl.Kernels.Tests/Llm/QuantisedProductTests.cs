@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using Pcrl.Kernels.Cpu;
 using Pcrl.Kernels.Llm;
@@ -10,12 +11,15 @@ public sealed unsafe class QuantisedProductTests
     private const int Block = QuantisedRows.Block;
 
     [SkippableTheory]
-    [InlineData(8, 1)]
-    [InlineData(16, 3)]
-    [InlineData(24, 16)]
-    public void Products_are_the_sums_over_the_quantised_numbers(int weightRows, int blocks)
+    [InlineData(8, 1, 256)]
+    [InlineData(8, 1, 512)]
+    [InlineData(16, 3, 256)]
+    [InlineData(16, 3, 512)]
+    [InlineData(24, 16, 256)]
+    [InlineData(24, 16, 512)]
+    public void Products_are_the_sums_over_the_quantised_numbers(int weightRows, int blocks, int vectorBits)
     {
-        Skip.IfNot(QuantisedRows.IsSupported, "this processor has no AVX-512 VBMI");
+        var (multiply4, multiply6) = Products(vectorBits);
         var random = new Random(weightRows + blocks);
         byte[] q4 = Blocks(random, weightRows * blocks, 144, [0, 2]), q6 = Blocks(random, weightRows * blocks, 210, [208]);
         for (int rows = 1; rows <= 40; rows++)
@@ -24,8 +28,8 @@ public sealed unsafe class QuantisedProductTests
             var (read, q) = Quantised(x, rows, blocks);
             using (q)
             {
-                Compare(read, rows, blocks, weightRows, (w, k) => Q4(q4, (w * blocks) + k / Block, k % Block), Run(q, rows, blocks, weightRows, Interleaved(q4, weightRows, blocks), 8, Q4KProduct.Multiply));
-                Compare(read, rows, blocks, weightRows, (w, k) => Q6(q6, (w * blocks) + k / Block, k % Block), Run(q, rows, blocks, weightRows, q6, 1, Q6KProduct.Multiply));
+                Compare(read, rows, blocks, weightRows, (w, k) => Q4(q4, (w * blocks) + k / Block, k % Block), Run(q, rows, blocks, weightRows, Interleaved(q4, weightRows, blocks), 8, multiply4));
+                Compare(read, rows, blocks, weightRows, (w, k) => Q6(q6, (w * blocks) + k / Block, k % Block), Run(q, rows, blocks, weightRows, q6, 1, multiply6));
             }
         }
     }
@@ -33,7 +37,7 @@ public sealed unsafe class QuantisedProductTests
     [SkippableFact]
     public void Activations_become_the_integers_of_ggml()
     {
-        Skip.IfNot(QuantisedRows.IsSupported, "this processor has no AVX-512 VBMI");
+        Skip.IfNot(QuantisedRows.IsSupported, "this processor has no AVX2");
         var random = new Random(5);
         for (int round = 0; round < 200; round++)
         {
@@ -59,10 +63,12 @@ public sealed unsafe class QuantisedProductTests
         }
     }
 
-    [SkippableFact]
-    public void NaN_counts_as_zero_and_an_infinity_makes_its_row_NaN()
+    [SkippableTheory]
+    [InlineData(256)]
+    [InlineData(512)]
+    public void NaN_counts_as_zero_and_an_infinity_makes_its_row_NaN(int vectorBits)
     {
-        Skip.IfNot(QuantisedRows.IsSupported, "this processor has no AVX-512 VBMI");
+        var (multiply4, multiply6) = Products(vectorBits);
         byte[] q4 = Interleaved(Blocks(new Random(1), 8, 144, [0, 2]), 8, 1), q6 = Blocks(new Random(2), 8, 210, [208]);
         float[] x = [.. Enumerable.Range(0, 3 * Block).Select(i => MathF.Sin(i))], zeroed = [.. x];
         (x[7], zeroed[7]) = (float.NaN, 0);
@@ -72,7 +78,7 @@ public sealed unsafe class QuantisedProductTests
         using (damaged)
         using (sound)
         {
-            foreach (var (bytes, group, product) in (IEnumerable<(byte[], int, Product)>)[(q4, 8, Q4KProduct.Multiply), (q6, 1, Q6KProduct.Multiply)])
+            foreach (var (bytes, group, product) in (IEnumerable<(byte[], int, Product)>)[(q4, 8, multiply4), (q6, 1, multiply6)])
             {
                 float[] a = Run(damaged, 3, 1, 8, bytes, group, product), b = Run(sound, 3, 1, 8, bytes, group, product);
                 Assert.Equal(b[..8], a[..8]);
@@ -82,20 +88,33 @@ public sealed unsafe class QuantisedProductTests
         }
     }
 
-    [SkippableFact]
-    public void Half_precision_is_read_to_the_last_bit()
+    [SkippableTheory]
+    [InlineData(256)]
+    [InlineData(512)]
+    public void Half_precision_is_read_to_the_last_bit(int vectorBits)
     {
-        Skip.IfNot(Avx512F.IsSupported, "this processor has no AVX-512");
+        Skip.IfNot(vectorBits == 512 ? Avx512F.IsSupported : Avx2.IsSupported, $"this processor has no vectors of {vectorBits} bits");
         for (int start = 0; start < 65536; start += 16)
         {
-            var halves = System.Runtime.Intrinsics.Vector256.Create([.. Enumerable.Range(start, 16).Select(h => (ushort)h)]);
-            var floats = HalfPrecision.ToSingle(halves);
+            var halves = Vector256.Create([.. Enumerable.Range(start, 16).Select(h => (ushort)h)]);
+            var floats = new float[16];
+            if (vectorBits == 512)
+                HalfPrecision.ToSingle(halves).CopyTo(floats);
+            else
+                Vector512.Create(HalfPrecision.ToSingle(halves.GetLower()), HalfPrecision.ToSingle(halves.GetUpper())).CopyTo(floats);
             for (int i = 0; i < 16; i++)
             {
                 float expected = (float)BitConverter.UInt16BitsToHalf((ushort)(start + i));
                 Assert.True(expected.Equals(floats[i]) && float.IsNegative(expected) == float.IsNegative(floats[i]), $"{start + i:X}: {floats[i]}");
             }
         }
+    }
+
+    /// <summary>The products of Q4_K and Q6_K in vectors of so many bits; the test is skipped where the processor has none.</summary>
+    private static (Product Q4K, Product Q6K) Products(int vectorBits)
+    {
+        Skip.IfNot(vectorBits == 512 ? QuantisedRows.Has512 : QuantisedRows.IsSupported, $"this processor has not all instructions of {vectorBits} bits");
+        return vectorBits == 512 ? (Q4KProduct.Multiply512, Q6KProduct.Multiply512) : (Q4KProduct.Multiply256, Q6KProduct.Multiply256);
     }
 
     private delegate void Product(byte* weights, int blocks, byte* tile, int rows, float* result, nint stride);

@@ -12,7 +12,7 @@ public sealed unsafe class LlamaKernelRefusalTests
     [InlineData("", "on", true, true, LlamaLayout.GgmlCommit)]
     [InlineData("PCRL_OWN_KERNELS is off", "off", true, true, LlamaLayout.GgmlCommit)]
     [InlineData("Linux only", null, false, true, LlamaLayout.GgmlCommit)]
-    [InlineData("no AVX-512 VBMI", null, true, false, LlamaLayout.GgmlCommit)]
+    [InlineData("no AVX2", null, true, false, LlamaLayout.GgmlCommit)]
     [InlineData("of commit 1234567", null, true, true, "1234567")]
     [InlineData("of commit unknown", null, true, true, null)]
     public void A_process_is_refused_for_one_reason(string problem, string? wish, bool isLinux, bool hasInstructions, string? commit)

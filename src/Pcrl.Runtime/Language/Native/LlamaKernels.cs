@@ -60,7 +60,7 @@ internal static unsafe class LlamaKernels
     internal static string? Refusal(string? wish, bool isLinux, bool hasInstructions, string? commit) =>
         wish == "off" ? $"{Switch} is off"
         : !isLinux ? "they know llama.cpp's library for Linux only"
-        : !hasInstructions ? "this processor has no AVX-512 VBMI"
+        : !hasInstructions ? "this processor has no AVX2"
         : LlamaLayout.CommitProblem(commit);
 
     private static void Register()

@@ -1,0 +1,107 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace Pcrl.Kernels.Llm;
+
+internal static unsafe partial class Q4KProduct
+{
+    /// <summary>4 bytes, one a row, of both halves of the group, into four copies of 16 bits each: of the front half, then of the back half.</summary>
+    private static Vector256<byte> Spread256(int half)
+    {
+        byte first = (byte)(4 * half), second = (byte)(first + 1), third = (byte)(first + 2), fourth = (byte)(first + 3);
+        return Vector256.Create(
+            first, 128, first, 128, first, 128, first, 128, second, 128, second, 128, second, 128, second, 128,
+            third, 128, third, 128, third, 128, third, 128, fourth, 128, fourth, 128, fourth, 128, fourth, 128);
+    }
+
+    /// <summary><see cref="Multiply"/> with AVX2: half of the group at a time, for sixteen registers hold no more unpacked weights.</summary>
+    [SkipLocalsInit, MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static void Multiply256(byte* weights, int blocks, byte* tile, int rows, float* result, nint stride)
+    {
+        byte* memory = stackalloc byte[(3 * QuantisedRows.TileRows + 4) * 32 + 32];
+        memory = (byte*)(((nuint)memory + 31) & ~(nuint)31);
+        byte* scaleBytes = memory, minimumBytes = memory + 64; // [sub-block, row]
+        int* integers = (int*)(memory + 128); // [row of the tile, half, weight row of the half, 2]
+        float* sums = (float*)(integers + 16 * QuantisedRows.TileRows); // [row of the tile, weight row]
+        for (int row = 0; row < rows; row++)
+            Vector256<float>.Zero.StoreAligned(sums + 8 * row);
+        var nibble = Vector256.Create((byte)15);
+        var (frontSpread, backSpread) = (Spread256(0), Spread256(1));
+        for (int block = 0; block < blocks; block++, weights += BlockBytes)
+        {
+            Unpack256(weights + Scales, (ulong*)scaleBytes, (ulong*)minimumBytes);
+            byte* activations = tile + (long)block * rows * QuantisedRows.BlockBytes;
+            byte* packed = weights + Nibbles;
+            for (int pair = 0; pair < SubBlocks / 2; pair++, packed += 256)
+            {
+                Sse.Prefetch0(packed + Ahead);
+                Sse.Prefetch0(packed + Ahead + 64);
+                Sse.Prefetch0(packed + Ahead + 128);
+                Sse.Prefetch0(packed + Ahead + 192);
+                for (int half = 0; half < 2; half++)
+                {
+                    byte* p = packed + 32 * half;
+                    var (p0, p1, p2, p3) = (Vector256.Load(p), Vector256.Load(p + 64), Vector256.Load(p + 128), Vector256.Load(p + 192));
+                    var (low0, low1, low2, low3) = (p0 & nibble, p1 & nibble, p2 & nibble, p3 & nibble);
+                    var (high0, high1, high2, high3) = (High(p0, nibble), High(p1, nibble), High(p2, nibble), High(p3, nibble));
+                    var spread = half == 0 ? frontSpread : backSpread;
+                    var lowScale = Avx2.Shuffle(Vector256.Create(*(ulong*)(scaleBytes + 16 * pair)).AsByte(), spread).AsInt16();
+                    var highScale = Avx2.Shuffle(Vector256.Create(*(ulong*)(scaleBytes + 16 * pair + 8)).AsByte(), spread).AsInt16();
+                    sbyte* a = (sbyte*)activations + 64 * pair;
+                    int* sum = integers + 8 * half;
+                    for (int row = 0; row < rows; row++, a += QuantisedRows.BlockBytes, sum += 16)
+                    {
+                        var low = (Pairs(low0, a) + Pairs(low1, a + 8)) + (Pairs(low2, a + 16) + Pairs(low3, a + 24));
+                        var high = (Pairs(high0, a + 32) + Pairs(high1, a + 40)) + (Pairs(high2, a + 48) + Pairs(high3, a + 56));
+                        var both = Avx2.MultiplyAddAdjacent(low, lowScale) + Avx2.MultiplyAddAdjacent(high, highScale);
+                        (pair == 0 ? both : both + Vector256.LoadAligned(sum)).StoreAligned(sum);
+                    }
+                }
+            }
+            // Minima of two sub-blocks beside each other, weight row by weight row.
+            var (minima0, minima1) = (Beside(minimumBytes), Beside(minimumBytes + 16));
+            var (minima2, minima3) = (Beside(minimumBytes + 32), Beside(minimumBytes + 48));
+            var scale = HalfPrecision.ToSingle(Vector128.Load((ushort*)weights));
+            var minimum = HalfPrecision.ToSingle(Vector128.Load((ushort*)weights + Group));
+            for (int row = 0; row < rows; row++, activations += QuantisedRows.BlockBytes)
+            {
+                int* s = (int*)(activations + QuantisedRows.SumsOf32);
+                var offset = Avx2.MultiplyAddAdjacent(minima0, Vector256.Create(s[0]).AsInt16()) + Avx2.MultiplyAddAdjacent(minima1, Vector256.Create(s[1]).AsInt16())
+                    + Avx2.MultiplyAddAdjacent(minima2, Vector256.Create(s[2]).AsInt16()) + Avx2.MultiplyAddAdjacent(minima3, Vector256.Create(s[3]).AsInt16());
+                var folded = Avx2.HorizontalAdd(Vector256.LoadAligned(integers + 16 * row), Vector256.LoadAligned(integers + 16 * row + 8)); // rows 0 1 4 5 2 3 6 7
+                var product = Avx2.Permute4x64(folded.AsInt64(), 0b11_01_10_00).AsInt32();
+                var value = Vector256.ConvertToSingle(product) * scale;
+                value = Fma.MultiplyAddNegated(Vector256.ConvertToSingle(offset), minimum, value);
+                Fma.MultiplyAdd(value, Vector256.Create(*(float*)(activations + QuantisedRows.Scale)), Vector256.LoadAligned(sums + 8 * row)).StoreAligned(sums + 8 * row);
+            }
+        }
+        for (int row = 0; row < rows; row++)
+            Vector256.LoadAligned(sums + 8 * row).Store(result + row * stride);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<byte> High(Vector256<byte> packed, Vector256<byte> nibble) => (packed.AsUInt16() >>> 4).AsByte() & nibble;
+
+    /// <summary>Products of eight elements of each of four rows with the same eight activations, summed in pairs.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<short> Pairs(Vector256<byte> weights, sbyte* activations) =>
+        Avx2.MultiplyAddAdjacent(weights, Vector256.Create(*(long*)activations).AsSByte());
+
+    /// <summary>Two times eight bytes, taken in turn and widened.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<short> Beside(byte* bytes) =>
+        Avx2.ConvertToVector256Int16(Sse2.UnpackLow(Vector128.CreateScalarUnsafe(*(ulong*)bytes).AsByte(), Vector128.CreateScalarUnsafe(*(ulong*)(bytes + 8)).AsByte()));
+
+    /// <summary>Scales and minima of eight sub-blocks, each eight bytes, one a weight row.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Unpack256(byte* packed, ulong* scales, ulong* minima)
+    {
+        for (int sub = 0; sub < SubBlocks; sub++, packed += SubBlockBytes)
+        {
+            ulong first = *(uint*)packed, second = *(uint*)(packed + 4), third = *(uint*)(packed + 8);
+            scales[sub] = (first & 0x3F3F3F3F) | ((third & 0x0F0F0F0F) | ((first >> 2) & 0x30303030)) << 32;
+            minima[sub] = (second & 0x3F3F3F3F) | (((third >> 4) & 0x0F0F0F0F) | ((second >> 2) & 0x30303030)) << 32;
+        }
+    }
+}
