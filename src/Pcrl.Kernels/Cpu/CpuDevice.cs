@@ -9,7 +9,7 @@ internal sealed class CpuDevice : Device
 {
     public const int MaximumThreads = 1024;
 
-    private readonly NativeBuffer?[] _scratch; // one per worker, the one that all share, those of lanes
+    private readonly NativeBuffer?[] _scratch; // one per worker, guests included, and the one that all share, those of lanes
 
     /// <param name="threads">0 for one per core.</param>
     /// <param name="vectorBits">512 or 256, 0 for the widest that the processor does in hardware. Tests choose it.</param>
@@ -19,7 +19,7 @@ internal sealed class CpuDevice : Device
     {
         VectorBits = vectorBits;
         Team = new ThreadTeam(threads);
-        _scratch = new NativeBuffer?[2 * threads + 1];
+        _scratch = new NativeBuffer?[2 * Team.Workers + 1];
     }
 
     public int VectorBits { get; }
@@ -39,7 +39,7 @@ internal sealed class CpuDevice : Device
     }
 
     /// <summary>Memory that all workers of a layer see, valid until the next layer asks for it. In a lane that is one worker.</summary>
-    public unsafe void* SharedScratch(long bytes) => Scratch(Threads + 1 + Team.Worker, bytes);
+    public unsafe void* SharedScratch(long bytes) => Scratch(Team.Workers + 1 + Team.Worker, bytes);
 
     /// <summary>Two share each weight that is read; more need more memory.</summary>
     public override int ImagesAtOnce => 2;
@@ -47,6 +47,10 @@ internal sealed class CpuDevice : Device
     public override int Lanes => Threads;
 
     public override void RunLanes(int parts, Action<int, int> work) => Team.Run(parts, work);
+
+    public override int GuestLanes => Team.Workers - Team.Size;
+
+    public override GuestLane EnterLane(CancellationToken cancellation) => Team.EnterAsGuest(cancellation);
 
     public override bool IsFailure(Exception exception) => false;
 

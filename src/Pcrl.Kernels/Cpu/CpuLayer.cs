@@ -12,7 +12,7 @@ internal abstract unsafe class CpuLayer : Layer
         : base(device, op, input)
     {
         Cpu = device;
-        _calls = new Call[device.Threads];
+        _calls = new Call[device.Team.Workers];
     }
 
     /// <summary>The device it runs on.</summary>

@@ -28,6 +28,8 @@ internal sealed class ThreadTeam : IDisposable
     [ThreadStatic]
     private static int s_worker;
 
+    private readonly SemaphoreSlim _room; // for more callers that are workers
+    private readonly Stack<int> _guests; // the workers that they can be
     private readonly object _signal = new(); // a job is there
     private readonly object _ended = new(); // all helpers have left it
     private readonly Thread[] _helpers;
@@ -46,6 +48,8 @@ internal sealed class ThreadTeam : IDisposable
     public ThreadTeam(int size)
     {
         Size = size;
+        _room = new SemaphoreSlim(size);
+        _guests = new Stack<int>(Enumerable.Range(size, size));
         _helpers = new Thread[size - 1];
         for (int i = 0; i < _helpers.Length; i++)
         {
@@ -56,6 +60,9 @@ internal sealed class ThreadTeam : IDisposable
     }
 
     public int Size { get; }
+
+    /// <summary>Workers that there can be: the team's threads, and as many guests.</summary>
+    public int Workers => 2 * Size;
 
     /// <summary>Held during a job; who has several that belong together holds it himself meanwhile.</summary>
     public Lock Turn { get; } = new();
@@ -92,6 +99,27 @@ internal sealed class ThreadTeam : IDisposable
         }
     }
 
+    /// <summary>
+    /// Makes the calling thread a worker of its own, numbered from <see cref="Size"/> on, until it leaves: what it runs it runs alone, beside the team's jobs.
+    /// Waits while there are <see cref="Size"/> of them.
+    /// </summary>
+    public GuestLane EnterAsGuest(CancellationToken cancellation)
+    {
+        _room.Wait(cancellation);
+        int worker;
+        lock (_guests)
+            worker = _guests.Pop();
+        var outer = (s_team, s_worker);
+        (s_team, s_worker) = (this, worker);
+        return new GuestLane(worker, () =>
+        {
+            (s_team, s_worker) = outer;
+            lock (_guests)
+                _guests.Push(worker);
+            _room.Release();
+        });
+    }
+
     public void Dispose()
     {
         lock (_signal)
@@ -101,6 +129,7 @@ internal sealed class ThreadTeam : IDisposable
         }
         foreach (var helper in _helpers)
             helper.Join();
+        _room.Dispose();
     }
 
     private void CallHelpers()

@@ -27,8 +27,9 @@ public static class ReportBatch
     {
         // One more than are written at a time, so that the next one stands ready.
         using var places = new SemaphoreSlim(reporter.Parallel + 1);
-        // Studies that are read at the same time: pictures of one are decoded on all cores anyway, but much of reading is not shared out.
-        using var readers = new SemaphoreSlim(Math.Max(2, reporter.Threads / 2));
+        // Pictures of one study are decoded on all cores anyway, but much of reading is not shared out.
+        using var readers = new SemaphoreSlim(reporter.Workers);
+        using var underWay = reporter.BeginWork(); // from here on no study is alone
         using var leaving = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var running = new Queue<Task<StudyOutcome>>();
         try

@@ -67,7 +67,9 @@ public sealed class Reporter : IDisposable
     private readonly DeviceEncoder _encoder;
     private readonly LanguageModel _language;
     private readonly BatchDecoder _decoder;
-    private readonly SemaphoreSlim _encoding = new(1);
+    private readonly SemaphoreSlim _encoding;
+    private readonly int _encoders; // studies that are encoded at a time
+    private int _underWay;
     private readonly CancellationTokenSource _closing = new();
     private readonly TimeSpan _load;
 
@@ -78,6 +80,8 @@ public sealed class Reporter : IDisposable
         _encoder = encoder;
         _language = language;
         _load = load;
+        _encoders = encoder.Guests > 0 ? Workers : 1;
+        _encoding = new SemaphoreSlim(_encoders);
     }
 
     /// <summary>The manifest of the opened bundle.</summary>
@@ -88,6 +92,9 @@ public sealed class Reporter : IDisposable
 
     /// <summary>CPU threads of both halves.</summary>
     public int Threads => _language.Threads;
+
+    /// <summary>Studies of many that are read at a time, and that are encoded at a time, so that together they have the threads that there are.</summary>
+    internal int Workers => Math.Max(2, Threads / 2);
 
     /// <summary>One line: the devices of vision kernels and language model, and why.</summary>
     public string Device => $"{_encoder.Choice}; {_language.Choice}";
@@ -107,7 +114,7 @@ public sealed class Reporter : IDisposable
         LanguageModel? language = null;
         try
         {
-            encoder = DeviceEncoder.Load(bundle.VisualPath, manifest.Visual, Kernels.Device.Open(options.Device, threads, options.Precision));
+            encoder = DeviceEncoder.Load(bundle.VisualPath, manifest.Visual, Kernels.Device.Open(options.Device, threads, options.Precision), guests: options.Parallel > 1);
             language = LanguageModel.Load(bundle.LanguagePath, new LanguageOptions { Device = options.LanguageDevice, Threads = threads, ContextLength = manifest.ContextLength });
             if (language.Width != manifest.Visual.TokenWidth)
                 throw new InputException(bundle.LanguagePath, $"has width {language.Width}, the visual tokens have {manifest.Visual.TokenWidth}");
@@ -154,6 +161,7 @@ public sealed class Reporter : IDisposable
     public async IAsyncEnumerable<ReportPiece> WriteAsync(
         PreparedStudy study, SamplingOptions sampling, [EnumeratorCancellation] CancellationToken cancellation = default)
     {
+        using var underWay = BeginWork();
         var clock = Stopwatch.StartNew();
         float[] visualTokens = await EncodeAsync(study, cancellation).ConfigureAwait(false);
         var encode = clock.Elapsed;
@@ -189,7 +197,10 @@ public sealed class Reporter : IDisposable
         yield return new ReportPiece("", report);
     }
 
-    /// <summary>The visual tokens, [48, width]; one study at a time.</summary>
+    /// <summary>Until the result is disposed, a study or a batch of them is under way. Only a study that is alone is encoded on all threads: beside others they would wait for each other.</summary>
+    internal IDisposable BeginWork() => new Work(this);
+
+    /// <summary>The visual tokens, [48, width].</summary>
     private async Task<float[]> EncodeAsync(PreparedStudy study, CancellationToken cancellation)
     {
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation, _closing.Token);
@@ -198,7 +209,8 @@ public sealed class Reporter : IDisposable
             await _encoding.WaitAsync(ending.Token).ConfigureAwait(false);
             try
             {
-                return await Task.Run(() => _encoder.Encode(study.Slices, ending.Token), ending.Token).ConfigureAwait(false);
+                bool alone = Volatile.Read(ref _underWay) == 1;
+                return await Task.Run(() => alone ? _encoder.Encode(study.Slices, ending.Token) : _encoder.EncodeAsGuest(study.Slices, ending.Token), ending.Token).ConfigureAwait(false);
             }
             finally
             {
@@ -218,8 +230,22 @@ public sealed class Reporter : IDisposable
             return;
         _closing.Cancel();
         _decoder.Dispose();
-        _encoding.Wait(); // for good: kernels must not find their memory freed
+        for (int i = 0; i < _encoders; i++)
+            _encoding.Wait(); // for good: kernels must not find their memory freed
         _language.Dispose();
         _encoder.Dispose();
+    }
+
+    private sealed class Work : IDisposable
+    {
+        private readonly Reporter _reporter;
+
+        public Work(Reporter reporter)
+        {
+            _reporter = reporter;
+            Interlocked.Increment(ref reporter._underWay);
+        }
+
+        public void Dispose() => Interlocked.Decrement(ref _reporter._underWay);
     }
 }

@@ -10,7 +10,7 @@ internal sealed class DeviceEncoder : IDisposable
 {
     private readonly Lock _oneAtATime = new();
     private readonly Func<Device, VisualEncoder> _load;
-    private VisualEncoder _encoder;
+    private volatile VisualEncoder _encoder;
 
     private DeviceEncoder(Device device, Func<Device, VisualEncoder> load)
     {
@@ -27,8 +27,15 @@ internal sealed class DeviceEncoder : IDisposable
 
     /// <summary>Loads <c>visual.gguf</c>; the device is this object's from now on, also if loading fails.</summary>
     /// <exception cref="InputException">As <see cref="VisualGguf.Load"/>.</exception>
-    public static DeviceEncoder Load(string path, VisualConfig config, Device device, int slices = 24) =>
-        new(device, d => VisualGguf.Load(path, config, d, slices));
+    public static DeviceEncoder Load(string path, VisualConfig config, Device device, int slices = 24, bool guests = false) =>
+        new(device, d => VisualGguf.Load(path, config, d, slices, guests));
+
+    /// <summary>As <see cref="VisualEncoder.Guests"/>.</summary>
+    public int Guests => _encoder.Guests;
+
+    /// <summary>As <see cref="VisualEncoder.EncodeAsGuest"/> where there is room for guests, else as <see cref="Encode"/>.</summary>
+    public float[] EncodeAsGuest(ReadOnlySpan<float> slices, CancellationToken cancellation = default) =>
+        _encoder is { Guests: > 0 } onCpu ? onCpu.EncodeAsGuest(slices, cancellation) : Encode(slices, cancellation); // what has guests is never replaced
 
     /// <summary>As <see cref="VisualEncoder.Encode(ReadOnlySpan{float}, CancellationToken)"/>.</summary>
     public float[] Encode(ReadOnlySpan<float> slices, CancellationToken cancellation = default)

@@ -18,24 +18,26 @@ internal sealed class Network : IDisposable
     private readonly List<Step> _steps = [];
     private readonly List<Tensor> _memory = []; // its own
     private readonly Action<int, int> _runChunk;
-    private readonly Action<int, int>? _load;
-    private CancellationToken _cancellation; // of the run
+    private readonly Action<int, int, int>? _load;
+    private readonly CancellationToken[] _cancellations; // of each study that is on its way
 
     /// <param name="device">Where it runs.</param>
     /// <param name="weights">Gives the weights.</param>
     /// <param name="passage">How slices go through.</param>
-    /// <param name="load">Called with chunk and lane before the layers, to fill what is bound to the lane.</param>
-    public Network(Device device, WeightReader weights, Passage passage, Action<int, int>? load = null)
+    /// <param name="load">Called with study, chunk and lane before the layers, to fill what is bound to the lane.</param>
+    public Network(Device device, WeightReader weights, Passage passage, Action<int, int, int>? load = null)
     {
         (_device, _weights, _passage, _load) = (device, weights, passage, load);
-        _runChunk = RunChunk;
+        _runChunk = (chunk, worker) => RunChunk(study: 0, chunk, lane: _passage.Lanes == _passage.Chunks ? chunk : worker); // with more workers than chunks any of them may have got this one
+        _cancellations = new CancellationToken[passage.Studies];
     }
 
-    /// <summary>Values of all slices, whose memory someone else holds.</summary>
-    public Value Bind(Tensor tensor) => new(tensor.Shape with { N = _passage.Chunk }) { Tensors = _passage.Split(tensor), OfChunks = true };
+    /// <summary>Values of all slices of a study, a tensor for each study that can be on its way; someone else holds their memory.</summary>
+    public Value BindStudies(Tensor[] studies) =>
+        new(studies[0].Shape with { N = _passage.Chunk }) { Tensors = [.. studies.SelectMany(_passage.Split)], Chunks = _passage.Chunks };
 
     /// <summary>Values of the chunk that is in a lane; someone else holds their memory, a tensor for each lane.</summary>
-    public static Value Bind(Tensor[] lanes) => new(lanes[0].Shape) { Tensors = lanes };
+    public static Value BindLanes(Tensor[] lanes) => new(lanes[0].Shape) { Tensors = lanes };
 
     /// <summary>Adds a convolution with the weights <c>name.weight</c> and <c>name.bias</c>.</summary>
     public Value Add(string name, Conv2d op, Value input, Value? residual = null, Value? into = null) =>
@@ -76,27 +78,29 @@ internal sealed class Network : IDisposable
             slotOf[step.Output] = slot;
         }
         List<Tensor> lent = [.. idle?._memory ?? []];
-        Tensor[] memory = [.. slots.Select(slot => Memory(slot.Size * _passage.Lanes, lent))];
+        Tensor[] memory = [.. slots.Select(slot => Memory(slot.Size * _passage.AllLanes, lent))];
         foreach (var (value, slot) in slotOf)
-            value.Tensors = [.. Enumerable.Range(0, _passage.Lanes).Select(lane => memory[slot].View(value.Shape, lane * slots[slot].Size))];
+            value.Tensors = [.. Enumerable.Range(0, _passage.AllLanes).Select(lane => memory[slot].View(value.Shape, lane * slots[slot].Size))];
     }
 
     /// <summary>Takes a study through; cancellation is looked at before each layer.</summary>
-    public void Run(CancellationToken cancellation)
+    /// <param name="study">Its number among those on their way. A guest's caller has entered a lane of the device.</param>
+    /// <param name="cancellation">Ends it.</param>
+    public void Run(int study, CancellationToken cancellation)
     {
-        _cancellation = cancellation;
-        if (_passage.Lanes > 1)
+        _cancellations[study] = cancellation;
+        if (study == 0 && _passage.Lanes > 1)
             _device.RunLanes(_passage.Chunks, _runChunk);
         else
             for (int chunk = 0; chunk < _passage.Chunks; chunk++)
-                RunChunk(chunk, worker: 0);
+                RunChunk(study, chunk, lane: study == 0 ? 0 : _passage.Lanes + study - 1);
     }
 
     /// <summary>Runs all layers on what has been loaded already, for clocks. That is all of the study only where all goes through at once.</summary>
     public void RunResident()
     {
-        _cancellation = CancellationToken.None;
-        RunLayers(chunk: 0, lane: 0);
+        _cancellations[0] = CancellationToken.None;
+        RunLayers(study: 0, chunk: 0, lane: 0);
     }
 
     public void Dispose()
@@ -107,19 +111,18 @@ internal sealed class Network : IDisposable
             memory.Dispose();
     }
 
-    private void RunChunk(int chunk, int worker)
+    private void RunChunk(int study, int chunk, int lane)
     {
-        int lane = _passage.Lanes == _passage.Chunks ? chunk : worker; // with more workers than chunks any of them may have got this one
-        _load?.Invoke(chunk, lane);
-        RunLayers(chunk, lane);
+        _load?.Invoke(study, chunk, lane);
+        RunLayers(study, chunk, lane);
     }
 
-    private void RunLayers(int chunk, int lane)
+    private void RunLayers(int study, int chunk, int lane)
     {
         foreach (var step in _steps)
         {
-            _cancellation.ThrowIfCancellationRequested();
-            step.Layer.Run(step.Input.Of(chunk, lane), step.Output.Of(chunk, lane), step.Residual?.Of(chunk, lane));
+            _cancellations[study].ThrowIfCancellationRequested();
+            step.Layer.Run(step.Input.Of(study, chunk, lane), step.Output.Of(study, chunk, lane), step.Residual?.Of(study, chunk, lane));
         }
     }
 
@@ -160,13 +163,13 @@ internal sealed class Network : IDisposable
         /// <summary>The memory, once there is some: for each lane,</summary>
         public Tensor[]? Tensors { get; set; }
 
-        /// <summary>or for each chunk.</summary>
-        public bool OfChunks { get; init; }
+        /// <summary>or for each of so many chunks of each study.</summary>
+        public int Chunks { get; init; }
 
         /// <summary>Number of the last step that reads it.</summary>
         public int LastUse { get; set; } = -1;
 
-        public Tensor Of(int chunk, int lane) => Tensors![OfChunks ? chunk : lane];
+        public Tensor Of(int study, int chunk, int lane) => Tensors![Chunks > 0 ? study * Chunks + chunk : lane];
     }
 
     private sealed record Step(Layer Layer, Value Input, Value Output, Value? Residual);

@@ -11,13 +11,13 @@ public static class VisualGguf
 
     /// <summary>Builds the encoder; the weights are packed while they are read, and the file is closed again.</summary>
     /// <exception cref="InputException">No such file, another architecture, or a weight that is missing or of another shape than <paramref name="config"/> says.</exception>
-    public static VisualEncoder Load(string path, VisualConfig config, Device device, int slices = 24)
+    public static VisualEncoder Load(string path, VisualConfig config, Device device, int slices = 24, bool guests = false)
     {
         using var file = GgufFile.Open(path);
         if (file.GetString("general.architecture") is var architecture && architecture != Architecture)
             throw new InputException(path, $"holds a model of architecture '{architecture}', '{Architecture}' was expected");
         string? previous = null;
-        return new VisualEncoder(config, Read, device, slices: slices);
+        return new VisualEncoder(config, Read, device, slices: slices, guests: guests);
 
         ReadOnlySpan<float> Read(string name, ReadOnlySpan<int> shape)
         {

@@ -17,22 +17,24 @@ public sealed unsafe class VisualTrunk : IDisposable
     private readonly Tensor[]? _grey; // for each lane [chunk, S, S, 1], unless in colour
     private readonly Layer? _spread; // from there to the input
     private readonly Tensor[] _input; // for each lane [chunk, S, S, 2 or 3]
-    private float* _study; // of the run
+    private readonly Tensor[] _grid, _pooled; // for each study on its way
+    private readonly float*[] _studies; // those on their way
 
     /// <param name="config">Dimensions.</param>
     /// <param name="weights">Gives the tensors <c>trunk.*</c>, BatchNorm folded.</param>
     /// <param name="device">Where it runs.</param>
     /// <param name="slices">Slices per study.</param>
     /// <param name="colour">Whether the slices come with three channels, normalised, in place of grey.</param>
+    /// <param name="guests">Whether there is to be room for guests (<see cref="Passage"/>).</param>
     /// <exception cref="InputException">The config is impossible, or a weight is missing or misshapen.</exception>
-    public VisualTrunk(VisualConfig config, WeightReader weights, Device device, int slices = 24, bool colour = false)
+    public VisualTrunk(VisualConfig config, WeightReader weights, Device device, int slices = 24, bool colour = false, bool guests = false)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(slices);
         if (config.Problem() is { } problem)
             throw new InputException("visual config", problem);
         _config = config;
         Slices = slices;
-        var passage = Passage.Of(config, device, slices).Trunk;
+        var passage = Passage.Of(config, device, slices, guests).Trunk;
         var shape = new Shape(passage.Chunk, config.ImageSize, config.ImageSize, colour ? config.Mean.Count : GreyStem.Channels);
         var stem = new GreyStem(config);
         _input = Lanes(shape);
@@ -42,14 +44,17 @@ public sealed unsafe class VisualTrunk : IDisposable
             _spread = stem.Prepare(device, shape with { C = 1 });
         }
         _network = new Network(device, colour ? weights : Read, passage, Load);
-        var features = Build(_network, config, Network.Bind(_input));
-        Grid = device.NewTensor(new Shape(slices, config.Grid, config.Grid, features.Shape.C));
-        Pooled = device.NewTensor(new Shape(slices, 1, 1, features.Shape.C));
-        _network.Add(new AdaptiveAvgPool2d(config.Grid), features, into: _network.Bind(Grid));
-        _network.Add(new AdaptiveAvgPool2d(1), features, into: _network.Bind(Pooled));
+        var features = Build(_network, config, Network.BindLanes(_input));
+        _studies = new float*[passage.Studies];
+        _grid = Studies(new Shape(slices, config.Grid, config.Grid, features.Shape.C));
+        _pooled = Studies(new Shape(slices, 1, 1, features.Shape.C));
+        _network.Add(new AdaptiveAvgPool2d(config.Grid), features, into: _network.BindStudies(_grid));
+        _network.Add(new AdaptiveAvgPool2d(1), features, into: _network.BindStudies(_pooled));
         _network.Allocate();
 
-        Tensor[] Lanes(Shape shape) => [.. Enumerable.Range(0, passage.Lanes).Select(_ => device.NewTensor(shape))];
+        Tensor[] Lanes(Shape shape) => [.. Enumerable.Range(0, passage.AllLanes).Select(_ => device.NewTensor(shape))];
+
+        Tensor[] Studies(Shape shape) => [.. Enumerable.Range(0, passage.Studies).Select(_ => device.NewTensor(shape))];
 
         ReadOnlySpan<float> Read(string name, ReadOnlySpan<int> shape) => name == $"{Stem}.weight"
             ? stem.Fold(weights(name, [shape[0], config.Mean.Count, shape[2], shape[3]]), shape[2] * shape[3])
@@ -59,11 +64,17 @@ public sealed unsafe class VisualTrunk : IDisposable
     /// <summary>Slices per study.</summary>
     public int Slices { get; }
 
-    /// <summary>G of the last run: [slices, Grid, Grid, C].</summary>
-    public Tensor Grid { get; }
+    /// <summary>G of the last run that had all threads: [slices, Grid, Grid, C].</summary>
+    public Tensor Grid => _grid[0];
 
-    /// <summary>P of the last run: [slices, 1, 1, C].</summary>
-    public Tensor Pooled { get; }
+    /// <summary>P of the last run that had all threads: [slices, 1, 1, C].</summary>
+    public Tensor Pooled => _pooled[0];
+
+    /// <summary>G of each study on its way.</summary>
+    internal Tensor[] Grids => _grid;
+
+    /// <summary>P of each study on its way.</summary>
+    internal Tensor[] Pools => _pooled;
 
     /// <summary>The layers; idle once a run has ended.</summary>
     internal Network Network => _network;
@@ -71,15 +82,18 @@ public sealed unsafe class VisualTrunk : IDisposable
     /// <summary>Runs the slices of a study.</summary>
     /// <param name="slices">[slices, S, S], grey in 0..1; in colour [slices, S, S, 3], normalised.</param>
     /// <param name="cancellation">Looked at between layers.</param>
-    public void Run(ReadOnlySpan<float> slices, CancellationToken cancellation = default)
+    public void Run(ReadOnlySpan<float> slices, CancellationToken cancellation = default) => Run(0, slices, cancellation);
+
+    /// <summary>Runs the slices of one of the studies on their way; see <see cref="Network.Run"/>.</summary>
+    internal void Run(int number, ReadOnlySpan<float> slices, CancellationToken cancellation)
     {
         var shape = (_grey ?? _input)[0].Shape with { N = Slices };
         if (slices.Length != shape.Count)
             throw new ArgumentException($"{slices.Length} values given, {Slices} slices of {_config.ImageSize}×{_config.ImageSize}×{shape.C} expected");
         fixed (float* study = slices)
         {
-            _study = study;
-            _network.Run(cancellation);
+            _studies[number] = study;
+            _network.Run(number, cancellation);
         }
     }
 
@@ -95,17 +109,15 @@ public sealed unsafe class VisualTrunk : IDisposable
     {
         _network.Dispose();
         _spread?.Dispose();
-        foreach (var tensor in _input.Concat(_grey ?? []))
+        foreach (var tensor in (Tensor[])[.. _input, .. _grey ?? [], .. _grid, .. _pooled])
             tensor.Dispose();
-        Grid.Dispose();
-        Pooled.Dispose();
     }
 
-    private void Load(int chunk, int lane)
+    private void Load(int study, int chunk, int lane)
     {
         var images = (_grey ?? _input)[lane];
         int size = (int)images.Shape.Count;
-        images.Write(new(_study + (long)chunk * size, size));
+        images.Write(new(_studies[study] + (long)chunk * size, size));
         Spread(lane);
     }
 

@@ -119,7 +119,10 @@ public sealed class VisualEncoderTests
         Assert.Equal((new Passage(2, 4, 24), new Passage(2, 12, 24)), Passage.Of(small, two, 24));
         Assert.Equal((new Passage(16, 1, 23), new Passage(1, 23, 23)), Passage.Of(small, cpu, 23));
         Assert.Equal((new Passage(24, 1, 24), new Passage(3, 8, 24)), Passage.Of(small, many, 24)); // no more lanes than chunks
+        Assert.Equal((new Passage(12, 2, 24, 16), new Passage(3, 8, 24, 16)), Passage.Of(small, cpu, 24, guests: true));
+        Assert.Equal((new Passage(24, 1, 24), new Passage(3, 8, 24)), Passage.Of(small, many, 24, guests: true)); // they would need too much memory
         var shared = (new Passage(1, 2, 24), new Passage(1, 24, 24));
+        Assert.Equal(shared, Passage.Of(full, two, 24, guests: true));
         Assert.Equal(shared, Passage.Of(full, cpu, 24));
         Assert.Equal(shared, Passage.Of(full, two, 24));
         Assert.Equal(shared, Passage.Of(small, one, 24));
@@ -139,6 +142,38 @@ public sealed class VisualEncoderTests
         for (int round = 0; round < 3 || !beside.IsCompleted; round++)
             Assert.Equal(expectedA, first.Encode(a));
         Assert.All(await beside, tokens => Assert.Equal(expectedB, tokens));
+    }
+
+    [Theory]
+    [InlineData(2)]
+    [InlineData(5)]
+    public async Task Guests_get_the_same_bits_beside_each_other_and_beside_a_study_that_has_all_threads(int threads)
+    {
+        using var device = Device.Open(DeviceKind.Cpu, threads);
+        using var alone = new VisualEncoder(Lanes, new RandomWeights().Read, device, segmentation: true, slices: 24);
+        using var encoder = new VisualEncoder(Lanes, new RandomWeights().Read, device, segmentation: true, slices: 24, guests: true);
+        Assert.Equal(0, alone.Guests);
+        Assert.Throws<InvalidOperationException>(() => alone.EncodeAsGuest(Picture(Lanes, 24)));
+        Assert.Equal(threads, encoder.Guests);
+        float[][] studies = [.. Enumerable.Range(1, 4).Select(study => Picture(Lanes, 24).Select(value => value / study).ToArray())];
+        float[][] expected = [.. studies.Select(study => alone.Encode(study))];
+        Assert.NotEqual(expected[0], expected[1]);
+        var guests = Enumerable.Range(0, 2 * threads + 1).Select(caller => Task.Factory.StartNew(
+            () =>
+            {
+                for (int round = 0; round < 8; round++)
+                    Assert.Equal(expected[(caller + round) % 4], encoder.EncodeAsGuest(studies[(caller + round) % 4])); // more callers than room: some wait
+            },
+            CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)).ToList();
+        while (!guests.TrueForAll(guest => guest.IsCompleted))
+        {
+            Assert.Equal(expected[0], encoder.Encode(studies[0]));
+            Assert.Equal(expected[1], alone.Encode(studies[1]));
+        }
+        await Task.WhenAll(guests);
+        Assert.Throws<OperationCanceledException>(() => encoder.EncodeAsGuest(studies[0], new CancellationToken(canceled: true)));
+        Assert.Throws<ArgumentException>(() => encoder.EncodeAsGuest(studies[0].AsSpan(1)));
+        Assert.Equal(expected[0], encoder.EncodeAsGuest(studies[0])); // those two left their lanes
     }
 
     [Theory]
