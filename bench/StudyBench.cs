@@ -62,6 +62,7 @@ internal static class StudyBench
             using var reporter = Reporter.Open(bundle, options, cancellation);
             await WriteAsync(reporter, paths[0], cancellation); // warms up
             var reports = new List<(Report Report, double Total)>();
+            var processor = Environment.CpuUsage.TotalTime;
             for (int round = 0; round < rounds; round++)
             {
                 foreach (string path in paths)
@@ -72,12 +73,21 @@ internal static class StudyBench
                 }
             }
             // The same work at once and one after another.
-            double apart = reports.Sum(r => r.Total) / 60_000, perMinute = reports.Count / apart;
+            double apart = reports.Sum(r => r.Total) / 60_000, perMinute = reports.Count / apart, processorMs = ProcessorMs();
             var together = Stopwatch.StartNew();
             int written = 0;
             await foreach (var outcome in ReportBatch.WriteAsync(reporter, Enumerable.Repeat(paths, rounds).SelectMany(p => p), WindowChoice.Brain, sampling, cancellation))
                 written += outcome.Report is null ? 0 : 1;
-            double perMinuteTogether = written / together.Elapsed.TotalMinutes;
+            double perMinuteTogether = written / together.Elapsed.TotalMinutes, processorMsTogether = ProcessorMs();
+            // What all cores could write if none of them ever waited.
+            double mostPerMinute = Environment.ProcessorCount * 60_000 / processorMsTogether;
+
+            double ProcessorMs() // of a study, since the last question
+            {
+                var (before, now) = (processor, Environment.CpuUsage.TotalTime);
+                processor = now;
+                return (now - before).TotalMilliseconds / reports.Count;
+            }
             long peak = ProcessMemory.Peak();
             var soaked = soak > 0 ? await SoakAsync(reporter, soak, cancellation) : null;
 
@@ -98,7 +108,7 @@ internal static class StudyBench
                 {
                     conditions, model = reporter.Manifest.Model, studies = paths.Count, reports = reports.Count, stages, coldMs = starts,
                     studiesPerMinute = perMinute, parallel = options.Parallel, studiesPerMinuteParallel = perMinuteTogether,
-                    parallelVsOneByOne = perMinuteTogether / perMinute,
+                    parallelVsOneByOne = perMinuteTogether / perMinute, processorMs, processorMsParallel = processorMsTogether,
                     parallelVsFreshProcesses = fresh is { } each ? perMinuteTogether / each : (double?)null, peakMib = peak >> 20, soak = soaked,
                 }, Json.Readable));
                 return;
@@ -111,6 +121,8 @@ internal static class StudyBench
             if (starts.Length > 0)
                 Console.WriteLine($"\nCold, process start to end: p50 {Figure(starts.Median(), "0")} ms of {starts.Length}  ");
             Console.WriteLine($"One after another: {Figure(perMinute, "0.0")} studies/minute; {options.Parallel} at once: {Figure(perMinuteTogether, "0.0")} ({Figure(perMinuteTogether / perMinute, "0.00")} times)  ");
+            Console.WriteLine($"Processor time of a study: {Figure(processorMs, "0.0")} ms; {options.Parallel} at once: {Figure(processorMsTogether, "0.0")} ms, "
+                + $"so that {Environment.ProcessorCount} cores could write at most {Figure(mostPerMinute, "0")} studies/minute ({Figure(mostPerMinute / perMinute, "0.00")} times one after another)  ");
             if (fresh is { } processes)
                 Console.WriteLine($"One after another in processes of their own: {Figure(processes, "0.0")} studies/minute; {options.Parallel} at once: {Figure(perMinuteTogether / processes, "0.00")} times that  ");
             Console.WriteLine($"Peak memory: {peak >> 20} MiB");
