@@ -6,13 +6,22 @@ namespace Pcrl.Kernels.Llm;
 
 internal static unsafe partial class Q4KProduct
 {
-    /// <summary>4 bytes, one a row, of both halves of the group, into four copies of 16 bits each: of the front half, then of the back half.</summary>
-    private static Vector256<byte> Spread256(int half)
+    /// <summary>4 bytes, one a row, into four copies of 16 bits each.</summary>
+    private static Vector256<byte> Spread256
     {
-        byte first = (byte)(4 * half), second = (byte)(first + 1), third = (byte)(first + 2), fourth = (byte)(first + 3);
-        return Vector256.Create(
-            first, 128, first, 128, first, 128, first, 128, second, 128, second, 128, second, 128, second, 128,
-            third, 128, third, 128, third, 128, third, 128, fourth, 128, fourth, 128, fourth, 128, fourth, 128);
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => Vector256.Create((byte)
+        0, 128, 0, 128, 0, 128, 0, 128, 1, 128, 1, 128, 1, 128, 1, 128,
+        2, 128, 2, 128, 2, 128, 2, 128, 3, 128, 3, 128, 3, 128, 3, 128);
+    }
+
+    /// <summary>The bytes of two sub-blocks, four rows each, taken in turn.</summary>
+    private static Vector256<byte> InTurn
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => Vector256.Create((byte)
+        0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15,
+        0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
     }
 
     /// <summary><see cref="Multiply"/> with AVX2: half of the group at a time, for sixteen registers hold no more unpacked weights.</summary>
@@ -21,16 +30,15 @@ internal static unsafe partial class Q4KProduct
     {
         byte* memory = stackalloc byte[(3 * QuantisedRows.TileRows + 4) * 32 + 32];
         memory = (byte*)(((nuint)memory + 31) & ~(nuint)31);
-        byte* scaleBytes = memory, minimumBytes = memory + 64; // [sub-block, row]
+        int* scales = (int*)memory; // [half, sub-block], four bytes each, one a row
         int* integers = (int*)(memory + 128); // [row of the tile, half, weight row of the half, 2]
         float* sums = (float*)(integers + 16 * QuantisedRows.TileRows); // [row of the tile, weight row]
         for (int row = 0; row < rows; row++)
             Vector256<float>.Zero.StoreAligned(sums + 8 * row);
         var nibble = Vector256.Create((byte)15);
-        var (frontSpread, backSpread) = (Spread256(0), Spread256(1));
         for (int block = 0; block < blocks; block++, weights += BlockBytes)
         {
-            Unpack256(weights + Scales, (ulong*)scaleBytes, (ulong*)minimumBytes);
+            var (minima0, minima1, minima2, minima3) = Unpack256(weights + Scales, scales);
             byte* activations = tile + (long)block * rows * QuantisedRows.BlockBytes;
             byte* packed = weights + Nibbles;
             for (int pair = 0; pair < SubBlocks / 2; pair++, packed += 256)
@@ -45,9 +53,8 @@ internal static unsafe partial class Q4KProduct
                     var (p0, p1, p2, p3) = (Vector256.Load(p), Vector256.Load(p + 64), Vector256.Load(p + 128), Vector256.Load(p + 192));
                     var (low0, low1, low2, low3) = (p0 & nibble, p1 & nibble, p2 & nibble, p3 & nibble);
                     var (high0, high1, high2, high3) = (High(p0, nibble), High(p1, nibble), High(p2, nibble), High(p3, nibble));
-                    var spread = half == 0 ? frontSpread : backSpread;
-                    var lowScale = Avx2.Shuffle(Vector256.Create(*(ulong*)(scaleBytes + 16 * pair)).AsByte(), spread).AsInt16();
-                    var highScale = Avx2.Shuffle(Vector256.Create(*(ulong*)(scaleBytes + 16 * pair + 8)).AsByte(), spread).AsInt16();
+                    var lowScale = Avx2.Shuffle(Vector256.Create(scales[8 * half + 2 * pair]).AsByte(), Spread256).AsInt16();
+                    var highScale = Avx2.Shuffle(Vector256.Create(scales[8 * half + 2 * pair + 1]).AsByte(), Spread256).AsInt16();
                     sbyte* a = (sbyte*)activations + 64 * pair;
                     int* sum = integers + 8 * half;
                     for (int row = 0; row < rows; row++, a += QuantisedRows.BlockBytes, sum += 16)
@@ -59,9 +66,6 @@ internal static unsafe partial class Q4KProduct
                     }
                 }
             }
-            // Minima of two sub-blocks beside each other, weight row by weight row.
-            var (minima0, minima1) = (Beside(minimumBytes), Beside(minimumBytes + 16));
-            var (minima2, minima3) = (Beside(minimumBytes + 32), Beside(minimumBytes + 48));
             var scale = HalfPrecision.ToSingle(Vector128.Load((ushort*)weights));
             var minimum = HalfPrecision.ToSingle(Vector128.Load((ushort*)weights + Group));
             for (int row = 0; row < rows; row++, activations += QuantisedRows.BlockBytes)
@@ -88,20 +92,25 @@ internal static unsafe partial class Q4KProduct
     private static Vector256<short> Pairs(Vector256<byte> weights, sbyte* activations) =>
         Avx2.MultiplyAddAdjacent(weights, Vector256.Create(*(long*)activations).AsSByte());
 
-    /// <summary>Two times eight bytes, taken in turn and widened.</summary>
+    /// <summary>Unpacks scales, and minima of two sub-blocks beside each other, weight row by weight row.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector256<short> Beside(byte* bytes) =>
-        Avx2.ConvertToVector256Int16(Sse2.UnpackLow(Vector128.CreateScalarUnsafe(*(ulong*)bytes).AsByte(), Vector128.CreateScalarUnsafe(*(ulong*)(bytes + 8)).AsByte()));
-
-    /// <summary>Scales and minima of eight sub-blocks, each eight bytes, one a weight row.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Unpack256(byte* packed, ulong* scales, ulong* minima)
+    private static (Vector256<short>, Vector256<short>, Vector256<short>, Vector256<short>) Unpack256(byte* packed, int* scales)
     {
-        for (int sub = 0; sub < SubBlocks; sub++, packed += SubBlockBytes)
-        {
-            ulong first = *(uint*)packed, second = *(uint*)(packed + 4), third = *(uint*)(packed + 8);
-            scales[sub] = (first & 0x3F3F3F3F) | ((third & 0x0F0F0F0F) | ((first >> 2) & 0x30303030)) << 32;
-            minima[sub] = (second & 0x3F3F3F3F) | (((third >> 4) & 0x0F0F0F0F) | ((second >> 2) & 0x30303030)) << 32;
-        }
+        // Three dwords of each sub-block, those of sub-blocks 0 to 3 in the lower half and of 4 to 7 in the upper: taken apart.
+        var (a, b, c) = (Twelve(packed), Twelve(packed + 16), Twelve(packed + 32));
+        var first = Avx2.Shuffle(Avx2.Blend(Avx2.Blend(a, b, 0b0100_0100), c, 0b0010_0010), 0b01_10_11_00);
+        var second = Avx2.Shuffle(Avx2.Blend(Avx2.Blend(a, b, 0b1001_1001), c, 0b0100_0100), 0b10_11_00_01);
+        var third = Avx2.Shuffle(Avx2.Blend(Avx2.Blend(a, b, 0b0010_0010), c, 0b1001_1001), 0b11_00_01_10);
+        var (six, four, two) = (Vector256.Create(0x3F3F3F3F), Vector256.Create(0x0F0F0F0F), Vector256.Create(0x30303030));
+        (first & six).StoreAligned(scales);
+        ((third & four) | ((first >>> 2) & two)).StoreAligned(scales + 8);
+        var front = Avx2.Shuffle((second & six).AsByte(), InTurn).AsInt64();
+        var back = Avx2.Shuffle((((third >>> 4) & four) | ((second >>> 2) & two)).AsByte(), InTurn).AsInt64();
+        var (even, odd) = (Avx2.UnpackLow(front, back).AsByte(), Avx2.UnpackHigh(front, back).AsByte());
+        return (Avx2.ConvertToVector256Int16(even.GetLower()), Avx2.ConvertToVector256Int16(odd.GetLower()),
+            Avx2.ConvertToVector256Int16(even.GetUpper()), Avx2.ConvertToVector256Int16(odd.GetUpper()));
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<int> Twelve(byte* packed) => Vector256.Create(Vector128.Load((int*)packed), Vector128.Load((int*)(packed + 48)));
 }

@@ -22,8 +22,13 @@ internal static unsafe partial class Q6KProduct
             var (w0, w1, w2, w3) = Unpack256(weights, weights + HighBits);
             var (w4, w5, w6, w7) = Unpack256(weights + 64, weights + HighBits + 32);
             var narrow = Avx2.ConvertToVector256Int16((sbyte*)weights + Scales);
-            for (int pair = 0; pair < 8; pair++)
-                Vector256.Create(Vector128.Create((short)(sbyte)weights[Scales + 2 * pair]), Vector128.Create((short)(sbyte)weights[Scales + 2 * pair + 1])).StoreAligned(scales + 16 * pair);
+            var (front, back) = (Avx2.Permute4x64(narrow.AsInt64(), 0b01_00_01_00).AsByte(), Avx2.Permute4x64(narrow.AsInt64(), 0b11_10_11_10).AsByte());
+            var lanes = Lanes;
+            for (int pair = 0; pair < 4; pair++, lanes += Vector256.Create((byte)4))
+            {
+                Avx2.Shuffle(front, lanes).AsInt16().StoreAligned(scales + 16 * pair);
+                Avx2.Shuffle(back, lanes).AsInt16().StoreAligned(scales + 64 + 16 * pair);
+            }
             var offsets = narrow << 5; // of the 32 that each weight is too large
             var scale = HalfPrecision.ToSingle(Vector128.Create(*(ushort*)(weights + Scale)));
             byte* a = tile + (long)block * rows * QuantisedRows.BlockBytes;
@@ -39,6 +44,13 @@ internal static unsafe partial class Q6KProduct
         }
         for (int row = 0; row < rows; row++)
             result[row * stride] = Vector256.Sum(Vector256.LoadAligned(sums + 8 * row));
+    }
+
+    /// <summary>The first of eight scales in all lanes of the lower half, the second in those of the upper.</summary>
+    private static Vector256<byte> Lanes
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => Vector256.Create(Vector128.Create((ushort)0x0100), Vector128.Create((ushort)0x0302)).AsByte();
     }
 
     /// <summary>128 weights.</summary>
