@@ -59,9 +59,17 @@ internal static unsafe partial class Q4KProduct
                     int* sum = integers + 8 * half;
                     for (int row = 0; row < rows; row++, a += QuantisedRows.BlockBytes, sum += 16)
                     {
-                        var low = (Pairs(low0, a) + Pairs(low1, a + 8)) + (Pairs(low2, a + 16) + Pairs(low3, a + 24));
-                        var high = (Pairs(high0, a + 32) + Pairs(high1, a + 40)) + (Pairs(high2, a + 48) + Pairs(high3, a + 56));
-                        var both = Avx2.MultiplyAddAdjacent(low, lowScale) + Avx2.MultiplyAddAdjacent(high, highScale);
+                        // One after the other, so that no weights have to leave their registers; rows overlap.
+                        var low = Pairs(low0, a);
+                        low += Pairs(low1, a + 8);
+                        low += Pairs(low2, a + 16);
+                        low += Pairs(low3, a + 24);
+                        var both = Avx2.MultiplyAddAdjacent(low, lowScale);
+                        var high = Pairs(high0, a + 32);
+                        high += Pairs(high1, a + 40);
+                        high += Pairs(high2, a + 48);
+                        high += Pairs(high3, a + 56);
+                        both += Avx2.MultiplyAddAdjacent(high, highScale);
                         (pair == 0 ? both : both + Vector256.LoadAligned(sum)).StoreAligned(sum);
                     }
                 }

@@ -6,38 +6,40 @@ namespace Pcrl.Kernels.Llm;
 
 internal static unsafe partial class Q6KProduct
 {
-    /// <summary><see cref="Multiply"/> with AVX2.</summary>
+    /// <summary><see cref="Multiply"/> with AVX2: half of a block at a time, so that weights and scales stay in registers.</summary>
     [SkipLocalsInit, MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void Multiply256(byte* weights, int blocks, byte* tile, int rows, float* result, nint stride)
     {
-        byte* memory = stackalloc byte[(QuantisedRows.TileRows + 8) * 32 + 32];
-        short* scales = (short*)(((nuint)memory + 31) & ~(nuint)31); // of 32 weights each, sixteen lanes
-        float* sums = (float*)(scales + 8 * 16);
+        byte* memory = stackalloc byte[2 * QuantisedRows.TileRows * 32 + 32];
+        int* integers = (int*)(((nuint)memory + 31) & ~(nuint)31); // [row, 8] of a block's first half
+        float* sums = (float*)(integers + 8 * QuantisedRows.TileRows); // [row, 8]
         for (int row = 0; row < rows; row++)
             Vector256<float>.Zero.StoreAligned(sums + 8 * row);
         for (int block = 0; block < blocks; block++, weights += BlockBytes)
         {
             for (int line = 0; line < 4; line++)
                 Sse.Prefetch0(weights + Ahead + 64 * line);
+            byte* activations = tile + (long)block * rows * QuantisedRows.BlockBytes;
+            var scales = Avx2.ConvertToVector256Int16((sbyte*)weights + Scales);
+
             var (w0, w1, w2, w3) = Unpack256(weights, weights + HighBits);
-            var (w4, w5, w6, w7) = Unpack256(weights + 64, weights + HighBits + 32);
-            var narrow = Avx2.ConvertToVector256Int16((sbyte*)weights + Scales);
-            var (front, back) = (Avx2.Permute4x64(narrow.AsInt64(), 0b01_00_01_00).AsByte(), Avx2.Permute4x64(narrow.AsInt64(), 0b11_10_11_10).AsByte());
-            var lanes = Lanes;
-            for (int pair = 0; pair < 4; pair++, lanes += Vector256.Create((byte)4))
-            {
-                Avx2.Shuffle(front, lanes).AsInt16().StoreAligned(scales + 16 * pair);
-                Avx2.Shuffle(back, lanes).AsInt16().StoreAligned(scales + 64 + 16 * pair);
-            }
-            var offsets = narrow << 5; // of the 32 that each weight is too large
+            var eight = Avx2.Permute4x64(scales.AsInt64(), 0b01_00_01_00).AsByte();
+            var (s0, s1, s2, s3) = (Pair(eight, 0), Pair(eight, 1), Pair(eight, 2), Pair(eight, 3));
+            byte* a = activations;
+            for (int row = 0; row < rows; row++, a += QuantisedRows.BlockBytes)
+                ((Product(w0, a, s0) + Product(w1, a + 32, s1)) + (Product(w2, a + 64, s2) + Product(w3, a + 96, s3))).StoreAligned(integers + 8 * row);
+
+            (w0, w1, w2, w3) = Unpack256(weights + 64, weights + HighBits + 32);
+            eight = Avx2.Permute4x64(scales.AsInt64(), 0b11_10_11_10).AsByte();
+            (s0, s1, s2, s3) = (Pair(eight, 0), Pair(eight, 1), Pair(eight, 2), Pair(eight, 3));
+            var offsets = scales << 5; // of the 32 that each weight is too large
             var scale = HalfPrecision.ToSingle(Vector128.Create(*(ushort*)(weights + Scale)));
-            byte* a = tile + (long)block * rows * QuantisedRows.BlockBytes;
+            a = activations;
             for (int row = 0; row < rows; row++, a += QuantisedRows.BlockBytes)
             {
-                var first = (Product(w0, a, scales) + Product(w1, a + 32, scales + 16)) + (Product(w2, a + 64, scales + 32) + Product(w3, a + 96, scales + 48));
-                var second = (Product(w4, a + 128, scales + 64) + Product(w5, a + 160, scales + 80)) + (Product(w6, a + 192, scales + 96) + Product(w7, a + 224, scales + 112));
+                var sum = (Product(w0, a + 128, s0) + Product(w1, a + 160, s1)) + (Product(w2, a + 192, s2) + Product(w3, a + 224, s3));
                 var offset = Avx2.MultiplyAddAdjacent(offsets, Vector256.Load((short*)(a + QuantisedRows.SumsOf16)));
-                var value = Vector256.ConvertToSingle(first + second - offset);
+                var value = Vector256.ConvertToSingle(sum + Vector256.LoadAligned(integers + 8 * row) - offset);
                 var factor = scale * Vector256.Create(*(float*)(a + QuantisedRows.Scale));
                 Fma.MultiplyAdd(value, factor, Vector256.LoadAligned(sums + 8 * row)).StoreAligned(sums + 8 * row);
             }
@@ -46,12 +48,10 @@ internal static unsafe partial class Q6KProduct
             result[row * stride] = Vector256.Sum(Vector256.LoadAligned(sums + 8 * row));
     }
 
-    /// <summary>The first of eight scales in all lanes of the lower half, the second in those of the upper.</summary>
-    private static Vector256<byte> Lanes
-    {
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        get => Vector256.Create(Vector128.Create((ushort)0x0100), Vector128.Create((ushort)0x0302)).AsByte();
-    }
+    /// <summary>Of eight scales, which stand in both halves, one in all lanes of the lower half and the next in all lanes of the upper.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<short> Pair(Vector256<byte> eight, int pair) =>
+        Avx2.Shuffle(eight, Vector256.Create(Vector128.Create((ushort)(0x0100 + 0x0404 * pair)), Vector128.Create((ushort)(0x0302 + 0x0404 * pair))).AsByte()).AsInt16();
 
     /// <summary>128 weights.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -66,6 +66,6 @@ internal static unsafe partial class Q6KProduct
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector256<int> Product(Vector256<byte> weights, byte* activations, short* scales) =>
-        Avx2.MultiplyAddAdjacent(Avx2.MultiplyAddAdjacent(weights, Vector256.Load((sbyte*)activations)), Vector256.LoadAligned(scales));
+    private static Vector256<int> Product(Vector256<byte> weights, byte* activations, Vector256<short> scales) =>
+        Avx2.MultiplyAddAdjacent(Avx2.MultiplyAddAdjacent(weights, Vector256.Load((sbyte*)activations)), scales);
 }
