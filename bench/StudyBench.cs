@@ -48,6 +48,8 @@ internal static class StudyBench
 
     private sealed class Run(IReadOnlyList<string> paths, string bundle, string deviceName, ReporterOptions options, SamplingOptions sampling)
     {
+        private TimeSpan _processor;
+
         public async Task OnceAsync(CancellationToken cancellation)
         {
             var reading = Task.Run(() => Reporter.Read(paths[0], cancellation), cancellation);
@@ -62,7 +64,7 @@ internal static class StudyBench
             using var reporter = Reporter.Open(bundle, options, cancellation);
             await WriteAsync(reporter, paths[0], cancellation); // warms up
             var reports = new List<(Report Report, double Total)>();
-            var processor = Environment.CpuUsage.TotalTime;
+            _processor = Environment.CpuUsage.TotalTime;
             for (int round = 0; round < rounds; round++)
             {
                 foreach (string path in paths)
@@ -73,21 +75,14 @@ internal static class StudyBench
                 }
             }
             // The same work at once and one after another.
-            double apart = reports.Sum(r => r.Total) / 60_000, perMinute = reports.Count / apart, processorMs = ProcessorMs();
+            double apart = reports.Sum(r => r.Total) / 60_000, perMinute = reports.Count / apart, processorMs = ProcessorMs(reports.Count);
             var together = Stopwatch.StartNew();
             int written = 0;
             await foreach (var outcome in ReportBatch.WriteAsync(reporter, Enumerable.Repeat(paths, rounds).SelectMany(p => p), WindowChoice.Brain, sampling, cancellation))
                 written += outcome.Report is null ? 0 : 1;
-            double perMinuteTogether = written / together.Elapsed.TotalMinutes, processorMsTogether = ProcessorMs();
-            // What all cores could write if none of them ever waited.
-            double mostPerMinute = Environment.ProcessorCount * 60_000 / processorMsTogether;
-
-            double ProcessorMs() // of a study, since the last question
-            {
-                var (before, now) = (processor, Environment.CpuUsage.TotalTime);
-                processor = now;
-                return (now - before).TotalMilliseconds / reports.Count;
-            }
+            double perMinuteTogether = written / together.Elapsed.TotalMinutes, processorMsTogether = ProcessorMs(written);
+            // What the threads could write, at this processor time, if none of them ever slept.
+            double mostPerMinute = reporter.Threads * 60_000 / processorMsTogether;
             long peak = ProcessMemory.Peak();
             var soaked = soak > 0 ? await SoakAsync(reporter, soak, cancellation) : null;
 
@@ -122,12 +117,20 @@ internal static class StudyBench
                 Console.WriteLine($"\nCold, process start to end: p50 {Figure(starts.Median(), "0")} ms of {starts.Length}  ");
             Console.WriteLine($"One after another: {Figure(perMinute, "0.0")} studies/minute; {options.Parallel} at once: {Figure(perMinuteTogether, "0.0")} ({Figure(perMinuteTogether / perMinute, "0.00")} times)  ");
             Console.WriteLine($"Processor time of a study: {Figure(processorMs, "0.0")} ms; {options.Parallel} at once: {Figure(processorMsTogether, "0.0")} ms, "
-                + $"so that {Environment.ProcessorCount} cores could write at most {Figure(mostPerMinute, "0")} studies/minute ({Figure(mostPerMinute / perMinute, "0.00")} times one after another)  ");
+                + $"so that {reporter.Threads} threads that never sleep could write {Figure(mostPerMinute, "0")} studies/minute ({Figure(mostPerMinute / perMinute, "0.00")} times one after another)  ");
             if (fresh is { } processes)
                 Console.WriteLine($"One after another in processes of their own: {Figure(processes, "0.0")} studies/minute; {options.Parallel} at once: {Figure(perMinuteTogether / processes, "0.00")} times that  ");
             Console.WriteLine($"Peak memory: {peak >> 20} MiB");
             if (soaked is not null)
                 Console.WriteLine($"\nSoak: {soaked.Reports} reports; ended by {string.Join(", ", soaked.Stops.Select(s => $"{s.Key}: {s.Value}"))}; resident MiB after each tenth: {string.Join(" ", soaked.ResidentMib)}");
+        }
+
+        /// <summary>Processor time of each of so many studies, since this was asked last; what threads wait awake is in it.</summary>
+        private double ProcessorMs(int studies)
+        {
+            var (before, now) = (_processor, Environment.CpuUsage.TotalTime);
+            _processor = now;
+            return (now - before).TotalMilliseconds / studies;
         }
 
         private async Task<Soak> SoakAsync(Reporter reporter, int count, CancellationToken cancellation)

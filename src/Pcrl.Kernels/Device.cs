@@ -108,14 +108,14 @@ public abstract class Device : IDisposable
     }
 
     /// <summary>How many callers can be in lanes of their own at a time besides; see <see cref="EnterLane"/>. None where every layer fills the device.</summary>
-    public virtual int GuestLanes => 0;
+    internal virtual int GuestLanes => 0;
 
     /// <summary>
     /// Puts the calling thread into a lane of its own, numbered from <see cref="Lanes"/> on, until the result is disposed on the same thread: layers keep to
     /// it then, whatever goes on in other lanes. Waits while all <see cref="GuestLanes"/> are taken.
     /// </summary>
     /// <exception cref="OperationCanceledException">Cancelled while waiting.</exception>
-    public virtual GuestLane EnterLane(CancellationToken cancellation) => throw new NotSupportedException($"{Name(Kind)} has no lanes for callers");
+    internal virtual GuestLane EnterLane(CancellationToken cancellation) => throw new NotSupportedException($"{Name(Kind)} has no lanes for callers");
 
     /// <summary>
     /// Whether an exception is the device's own failure (out of memory, lost, a driver that breaks down) and not the caller's: then everything on

@@ -1,15 +1,13 @@
 namespace Pcrl.Kernels;
 
-/// <summary>A caller's stay in a lane of its own; see <see cref="Device.EnterLane"/>.</summary>
-public sealed class GuestLane : IDisposable
+/// <summary>A caller's stay in a lane of its own; see <see cref="Device.EnterLane"/>. It is left by the thread that entered.</summary>
+internal sealed class GuestLane(int lane, Action leave) : IDisposable
 {
-    private readonly Action _leave;
-
-    internal GuestLane(int lane, Action leave) => (Lane, _leave) = (lane, leave);
+    private Action? _leave = leave;
 
     /// <summary>The lane, from <see cref="Device.Lanes"/> on.</summary>
-    public int Lane { get; }
+    public int Lane { get; } = lane;
 
-    /// <summary>Leaves it. To be called once, by the thread that entered.</summary>
-    public void Dispose() => _leave();
+    /// <summary>Leaves it.</summary>
+    public void Dispose() => Interlocked.Exchange(ref _leave, null)?.Invoke();
 }

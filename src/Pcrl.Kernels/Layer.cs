@@ -3,7 +3,7 @@ namespace Pcrl.Kernels;
 /// <summary>
 /// An operator made ready for one device and one input shape: the weights are packed, the algorithm is chosen, scratch is allocated.
 /// Running it allocates nothing. Layers of one device run one after the other, but for those in lanes
-/// (<see cref="Device.RunLanes"/>).
+/// (<see cref="Device.RunLanes"/>, <see cref="Device.EnterLane"/>).
 /// </summary>
 public abstract class Layer : IDisposable
 {

@@ -48,9 +48,9 @@ internal sealed class CpuDevice : Device
 
     public override void RunLanes(int parts, Action<int, int> work) => Team.Run(parts, work);
 
-    public override int GuestLanes => Team.Workers - Team.Size;
+    internal override int GuestLanes => Team.Guests;
 
-    public override GuestLane EnterLane(CancellationToken cancellation) => Team.EnterAsGuest(cancellation);
+    internal override GuestLane EnterLane(CancellationToken cancellation) => Team.EnterAsGuest(cancellation);
 
     public override bool IsFailure(Exception exception) => false;
 

@@ -36,7 +36,7 @@ internal abstract unsafe class CpuLayer : Layer
         if (Cpu.Team.Worker is >= 0 and var lane)
             _calls[lane] = call;
         else
-            Array.Fill(_calls, call);
+            _calls.AsSpan(0, Cpu.Team.Size).Fill(call); // guests may be in their own runs of this layer
         Cpu.Team.Run(parts, work);
     }
 

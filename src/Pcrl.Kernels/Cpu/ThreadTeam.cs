@@ -22,8 +22,11 @@ internal sealed class ThreadTeam : IDisposable
 
     private const int Open = 1 << 30;
 
+    /// <summary>More guests than this nobody has.</summary>
+    private const int MostGuests = 32;
+
     [ThreadStatic]
-    private static ThreadTeam? s_team; // whose part the thread is in
+    private static ThreadTeam? s_team; // whose part the thread is in, or whose guest it is
 
     [ThreadStatic]
     private static int s_worker;
@@ -48,8 +51,9 @@ internal sealed class ThreadTeam : IDisposable
     public ThreadTeam(int size)
     {
         Size = size;
-        _room = new SemaphoreSlim(size);
-        _guests = new Stack<int>(Enumerable.Range(size, size));
+        Guests = Math.Min(size, MostGuests);
+        _room = new SemaphoreSlim(Guests, Guests);
+        _guests = new Stack<int>(Enumerable.Range(size, Guests));
         _helpers = new Thread[size - 1];
         for (int i = 0; i < _helpers.Length; i++)
         {
@@ -61,8 +65,11 @@ internal sealed class ThreadTeam : IDisposable
 
     public int Size { get; }
 
-    /// <summary>Workers that there can be: the team's threads, and as many guests.</summary>
-    public int Workers => 2 * Size;
+    /// <summary>Callers that can be workers at a time besides; see <see cref="EnterAsGuest"/>.</summary>
+    public int Guests { get; }
+
+    /// <summary>Workers that there can be, guests included.</summary>
+    public int Workers => Size + Guests;
 
     /// <summary>Held during a job; who has several that belong together holds it himself meanwhile.</summary>
     public Lock Turn { get; } = new();
@@ -70,7 +77,7 @@ internal sealed class ThreadTeam : IDisposable
     /// <summary>The worker that the calling thread is, −1 outside this team's parts.</summary>
     public int Worker => s_team == this ? s_worker : -1;
 
-    /// <summary>Calls <paramref name="work"/>(part, worker) once for every part; worker is below <see cref="Size"/> and never in two calls at once. From inside a part: all of them on the worker that calls.</summary>
+    /// <summary>Calls <paramref name="work"/>(part, worker) once for every part; worker is below <see cref="Workers"/> and never in two calls at once. From inside a part, or as a guest: all of them on the worker that calls.</summary>
     public void Run(int parts, Action<int, int> work)
     {
         if (Worker is >= 0 and var alone)
@@ -101,7 +108,7 @@ internal sealed class ThreadTeam : IDisposable
 
     /// <summary>
     /// Makes the calling thread a worker of its own, numbered from <see cref="Size"/> on, until it leaves: what it runs it runs alone, beside the team's jobs.
-    /// Waits while there are <see cref="Size"/> of them.
+    /// Waits while there are <see cref="Guests"/> of them.
     /// </summary>
     public GuestLane EnterAsGuest(CancellationToken cancellation)
     {

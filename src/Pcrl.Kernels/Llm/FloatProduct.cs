@@ -1,5 +1,3 @@
-using System.Runtime.Intrinsics.X86;
-
 namespace Pcrl.Kernels.Llm;
 
 /// <summary>
@@ -28,7 +26,7 @@ internal static unsafe partial class FloatProduct
     /// <param name="secondResult">[count]</param>
     public static void Multiply(float* matrix, nint stride, int count, int length, float* first, float* second, float* firstResult, float* secondResult)
     {
-        if (Avx512F.IsSupported)
+        if (QuantisedRows.Has512)
             Multiply512(matrix, stride, count, length, first, second, firstResult, secondResult);
         else
             Multiply256(matrix, stride, count, length, first, second, firstResult, secondResult);

@@ -36,7 +36,7 @@ internal static unsafe class HalfPrecision
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void ToSingle(ushort* halves, int length, float* to)
     {
-        if (Avx512F.IsSupported)
+        if (QuantisedRows.Has512)
         {
             for (int at = 0; at < length; at += Vector512<float>.Count)
                 ToSingle(Vector256.Load(halves + at)).Store(to + at);

@@ -13,7 +13,7 @@ internal static unsafe partial class Q4KProduct
     /// <summary>Bytes of a block of the group.</summary>
     public const int BlockBytes = 1152;
 
-    private const int Scales = 32, Nibbles = 128, SubBlocks = 8, SubBlockBytes = 12, Ahead = 2 * BlockBytes;
+    private const int Scales = 32, Nibbles = 128, SubBlocks = 8, Ahead = 2 * BlockBytes;
 
     /// <summary>The products of eight weight rows with the rows of a tile.</summary>
     /// <param name="weights">The group's block 0; the blocks follow each other.</param>

@@ -75,6 +75,11 @@ internal static unsafe class QuantisedRows
         while (Math.Abs(x[at]) != most)
             at++;
         float inverse = -127f / x[at];
+        if (float.IsInfinity(inverse)) // as good as zeros: below 4e-37
+        {
+            new Span<byte>(to, BlockBytes).Clear();
+            return;
+        }
         short* sums16 = (short*)(to + SumsOf16), sums32 = (short*)(to + SumsOf32);
         for (int i = 0; i < Block; i += 16)
         {

@@ -10,7 +10,7 @@ namespace Pcrl.Runtime.Reports;
 /// <param name="Problem">Why there is none.</param>
 public sealed record StudyOutcome(string Study, Report? Report, string? Problem);
 
-/// <summary>Reports of many studies: while some are written, the next one is read and encoded.</summary>
+/// <summary>Reports of many studies: while some are written, others are read and encoded, a small model's each on one thread.</summary>
 public static class ReportBatch
 {
     /// <summary>Writes a report of each study. One that fails takes no other down.</summary>
@@ -28,7 +28,7 @@ public static class ReportBatch
         // One more than are written at a time, so that the next one stands ready.
         using var places = new SemaphoreSlim(reporter.Parallel + 1);
         // Pictures of one study are decoded on all cores anyway, but much of reading is not shared out.
-        using var readers = new SemaphoreSlim(reporter.Workers);
+        using var readers = new SemaphoreSlim(reporter.StudiesAtATime);
         using var underWay = reporter.BeginWork(); // from here on no study is alone
         using var leaving = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var running = new Queue<Task<StudyOutcome>>();

@@ -58,7 +58,7 @@ public sealed record PreparedStudy(Study Study, SliceSelection Selection, float[
 
 /// <summary>
 /// The way of a CT: study → 24 slices → visual tokens → LLM → draft report. Opened once per bundle, used for any number of studies; while
-/// some are written the next one can be encoded.
+/// some are written others can be encoded.
 /// </summary>
 public sealed class Reporter : IDisposable
 {
@@ -80,7 +80,7 @@ public sealed class Reporter : IDisposable
         _encoder = encoder;
         _language = language;
         _load = load;
-        _encoders = encoder.Guests > 0 ? Workers : 1;
+        _encoders = encoder.Guests > 0 ? StudiesAtATime : 1;
         _encoding = new SemaphoreSlim(_encoders);
     }
 
@@ -93,8 +93,8 @@ public sealed class Reporter : IDisposable
     /// <summary>CPU threads of both halves.</summary>
     public int Threads => _language.Threads;
 
-    /// <summary>Studies of many that are read at a time, and that are encoded at a time, so that together they have the threads that there are.</summary>
-    internal int Workers => Math.Max(2, Threads / 2);
+    /// <summary>Studies of many that are read at a time, and as many that are encoded: half as many as there are threads, two at the least.</summary>
+    internal int StudiesAtATime => Math.Max(2, Threads / 2);
 
     /// <summary>One line: the devices of vision kernels and language model, and why.</summary>
     public string Device => $"{_encoder.Choice}; {_language.Choice}";
@@ -209,8 +209,8 @@ public sealed class Reporter : IDisposable
             await _encoding.WaitAsync(ending.Token).ConfigureAwait(false);
             try
             {
-                bool alone = Volatile.Read(ref _underWay) == 1;
-                return await Task.Run(() => alone ? _encoder.Encode(study.Slices, ending.Token) : _encoder.EncodeAsGuest(study.Slices, ending.Token), ending.Token).ConfigureAwait(false);
+                bool onAllThreads = _encoders == 1 || Volatile.Read(ref _underWay) == 1;
+                return await Task.Run(() => onAllThreads ? _encoder.Encode(study.Slices, ending.Token) : _encoder.EncodeAsGuest(study.Slices, ending.Token), ending.Token).ConfigureAwait(false);
             }
             finally
             {

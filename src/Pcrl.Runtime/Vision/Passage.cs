@@ -49,9 +49,9 @@ internal sealed record Passage(int Lanes, int Chunk, int Slices, int Guests = 0)
         {
             var trunk = InLanes(1, MostInTrunk);
             long bytes = (long)config.ImageSize * config.ImageSize * config.Width * trunk.Chunk; // of a lane
-            int most = guests && bytes * (trunk.Lanes + device.GuestLanes) <= MostBytes ? device.GuestLanes : 0;
+            int room = guests && bytes * (trunk.Lanes + device.GuestLanes) <= MostBytes ? device.GuestLanes : 0;
             if (bytes * trunk.Lanes <= MostBytes)
-                return (trunk with { Guests = most }, InLanes(LeastInBranches, slices) with { Guests = most });
+                return (trunk with { Guests = room }, InLanes(LeastInBranches, slices) with { Guests = room });
         }
         return (new(1, Divisors(1, device.ImagesAtOnce).Last(), slices), new(1, slices, slices));
 

@@ -87,7 +87,7 @@ public sealed class VisualEncoder : IDisposable
         return tokens;
     }
 
-    /// <summary>Encodes a study on the caller's thread alone, while others may be encoded: to the same bits, later, but more studies in the same time.</summary>
+    /// <summary>Encodes a study on the caller's thread alone, while others may be encoded: to the same bits, later, but more studies in the same time. Gives no masks.</summary>
     /// <param name="slices">[slices, S, S], grey in 0..1.</param>
     /// <param name="cancellation">Looked at between layers.</param>
     /// <returns>As <see cref="Encode(ReadOnlySpan{float}, CancellationToken)"/>.</returns>

@@ -76,7 +76,7 @@ public sealed unsafe class VisualTrunk : IDisposable
     /// <summary>P of each study on its way.</summary>
     internal Tensor[] Pools => _pooled;
 
-    /// <summary>The layers; idle once a run has ended.</summary>
+    /// <summary>The layers; idle once all runs have ended.</summary>
     internal Network Network => _network;
 
     /// <summary>Runs the slices of a study.</summary>

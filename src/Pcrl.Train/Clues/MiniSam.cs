@@ -148,7 +148,7 @@ internal sealed class MiniSam : IDisposable
             var inside = weights.view(slices.Length, -1, weights.shape[2]).bmm(_sam.MaskDecoder.Upscale(patches).to(float32).transpose(1, 2)).gt(0).to(float32); // [B, points · 3, pixels]
             var each = kinds.view(slices.Length, -1);
             var both = inside.bmm(wanted).gather(2, each.unsqueeze(2)).squeeze(2);
-            real = both / (inside.sum(2) + area.gather(1, each) - both).clamp_min(1) * shown.reshape(both.shape);
+            real = both / (inside.sum(2) + area.gather(1, each) - both).clamp_min(1) * shown.view_as(both);
         }
         var error = (_sam.MaskDecoder.Quality(tokens, multimask: true).to(float32).reshape(real.shape) - real).square();
         return (entropy + distance.mean() + error.mean()).MoveToOuterDisposeScope();

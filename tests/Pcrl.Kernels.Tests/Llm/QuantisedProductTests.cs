@@ -44,21 +44,53 @@ public sealed unsafe class QuantisedProductTests
             float[] x = [.. Enumerable.Range(0, Block).Select(_ => (float)Math.Round((random.NextDouble() * 2 - 1) * 40) / (round % 7 + 1))]; // with equals and ties
             if (round == 0)
                 Array.Clear(x);
+            bool tiny = round == 1; // as good as zeros
+            if (tiny)
+                x = [.. x.Select(value => value * 1e-40f)];
             var (read, q) = Quantised(x, 1, 1);
             using (q)
             {
                 float furthest = 0;
                 foreach (float value in x)
                     furthest = Math.Abs(value) > Math.Abs(furthest) ? value : furthest;
-                float inverse = furthest == 0 ? 0 : -127f / furthest;
+                float inverse = furthest == 0 || tiny ? 0 : -127f / furthest;
                 byte* block = (byte*)q.Address;
-                Assert.Equal(furthest == 0 ? 0 : 1 / inverse, *(float*)(block + QuantisedRows.Scale));
+                Assert.Equal(inverse == 0 ? 0 : 1 / inverse, *(float*)(block + QuantisedRows.Scale));
                 for (int i = 0; i < Block; i++)
                     Assert.Equal(Math.Min(127, (int)MathF.Round(inverse * x[i], MidpointRounding.ToEven)), ((sbyte*)block)[i]);
                 for (int i = 0; i < 16; i++)
                     Assert.Equal(Enumerable.Range(16 * i, 16).Sum(at => ((sbyte*)block)[at]), ((short*)(block + QuantisedRows.SumsOf16))[i]);
                 for (int i = 0; i < 8; i++)
                     Assert.Equal(Enumerable.Range(32 * i, 32).Sum(at => ((sbyte*)block)[at]), ((short*)(block + QuantisedRows.SumsOf32))[i]);
+            }
+        }
+    }
+
+    [SkippableTheory]
+    [InlineData(256)]
+    [InlineData(512)]
+    public void The_largest_weights_and_activations_do_not_overflow(int vectorBits)
+    {
+        var (multiply4, multiply6) = Products(vectorBits);
+        const int rows = QuantisedRows.TileRows;
+        float[] x = [.. Enumerable.Range(0, rows * 2 * Block).Select(i => i / Block % 2 == 0 ? 1f : (i % 2 == 0 ? 1f : -1f))];
+        foreach (byte fill in (byte[])[0xFF, 0x7F, 0x80, 0x00])
+        {
+            var (q4, q6) = (new byte[8 * 2 * 144], new byte[8 * 2 * 210]);
+            Array.Fill(q4, fill);
+            Array.Fill(q6, fill);
+            for (int block = 0; block < 16; block++)
+            {
+                BitConverter.TryWriteBytes(q4.AsSpan(144 * block), (Half)0.5f);
+                BitConverter.TryWriteBytes(q4.AsSpan(144 * block + 2), (Half)0.25f);
+                BitConverter.TryWriteBytes(q6.AsSpan(210 * block + 208), (Half)0.5f);
+                q6.AsSpan(210 * block + 192, 16).Fill(fill == 0xFF ? (byte)0x80 : fill); // scales to -128
+            }
+            var (read, q) = Quantised(x, rows, 2);
+            using (q)
+            {
+                Compare(read, rows, 2, 8, (w, k) => Q4(q4, 2 * w + k / Block, k % Block), Run(q, rows, 2, 8, Interleaved(q4, 8, 2), 8, multiply4));
+                Compare(read, rows, 2, 8, (w, k) => Q6(q6, 2 * w + k / Block, k % Block), Run(q, rows, 2, 8, q6, 1, multiply6));
             }
         }
     }

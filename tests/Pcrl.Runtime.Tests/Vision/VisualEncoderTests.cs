@@ -113,6 +113,7 @@ public sealed class VisualEncoderTests
         using var two = Device.Open(DeviceKind.Cpu, threads: 2);
         using var many = Device.Open(DeviceKind.Cpu, threads: 128);
         using var one = Device.Open(DeviceKind.Cpu, threads: 1);
+        using var eight = Device.Open(DeviceKind.Cpu, threads: 8);
         using var gpu = Device.Open(DeviceKind.Emulator, threads: 16);
         var (small, full) = (new VisualConfig { ImageSize = 96, Width = 32, Block = "basic", Depths = [1, 1, 1] }, new VisualConfig());
         Assert.Equal((new Passage(12, 2, 24), new Passage(3, 8, 24)), Passage.Of(small, cpu, 24));
@@ -120,7 +121,8 @@ public sealed class VisualEncoderTests
         Assert.Equal((new Passage(16, 1, 23), new Passage(1, 23, 23)), Passage.Of(small, cpu, 23));
         Assert.Equal((new Passage(24, 1, 24), new Passage(3, 8, 24)), Passage.Of(small, many, 24)); // no more lanes than chunks
         Assert.Equal((new Passage(12, 2, 24, 16), new Passage(3, 8, 24, 16)), Passage.Of(small, cpu, 24, guests: true));
-        Assert.Equal((new Passage(24, 1, 24), new Passage(3, 8, 24)), Passage.Of(small, many, 24, guests: true)); // they would need too much memory
+        Assert.Equal((new Passage(24, 1, 24, 32), new Passage(3, 8, 24, 32)), Passage.Of(small, many, 24, guests: true));
+        Assert.Equal((new Passage(8, 3, 24), new Passage(3, 8, 24)), Passage.Of(small with { ImageSize = 160 }, eight, 24, guests: true)); // they would need too much memory
         var shared = (new Passage(1, 2, 24), new Passage(1, 24, 24));
         Assert.Equal(shared, Passage.Of(full, two, 24, guests: true));
         Assert.Equal(shared, Passage.Of(full, cpu, 24));
@@ -145,35 +147,59 @@ public sealed class VisualEncoderTests
     }
 
     [Theory]
-    [InlineData(2)]
-    [InlineData(5)]
-    public async Task Guests_get_the_same_bits_beside_each_other_and_beside_a_study_that_has_all_threads(int threads)
+    [InlineData(2, 24)]
+    [InlineData(5, 24)]
+    [InlineData(3, 7)] // branches without lanes: the study that has all threads shares their layers
+    [InlineData(2, 23)]
+    public async Task Guests_get_the_same_bits_beside_each_other_and_beside_a_study_that_has_all_threads(int threads, int slices)
     {
         using var device = Device.Open(DeviceKind.Cpu, threads);
-        using var alone = new VisualEncoder(Lanes, new RandomWeights().Read, device, segmentation: true, slices: 24);
-        using var encoder = new VisualEncoder(Lanes, new RandomWeights().Read, device, segmentation: true, slices: 24, guests: true);
+        using var alone = new VisualEncoder(Lanes, new RandomWeights().Read, device, segmentation: true, slices);
+        using var encoder = new VisualEncoder(Lanes, new RandomWeights().Read, device, segmentation: true, slices, guests: true);
         Assert.Equal(0, alone.Guests);
-        Assert.Throws<InvalidOperationException>(() => alone.EncodeAsGuest(Picture(Lanes, 24)));
+        Assert.Throws<InvalidOperationException>(() => alone.EncodeAsGuest(Picture(Lanes, slices)));
         Assert.Equal(threads, encoder.Guests);
-        float[][] studies = [.. Enumerable.Range(1, 4).Select(study => Picture(Lanes, 24).Select(value => value / study).ToArray())];
+        float[][] studies = [.. Enumerable.Range(1, 4).Select(study => Picture(Lanes, slices).Select(value => value / study).ToArray())];
         float[][] expected = [.. studies.Select(study => alone.Encode(study))];
         Assert.NotEqual(expected[0], expected[1]);
-        var guests = Enumerable.Range(0, 2 * threads + 1).Select(caller => Task.Factory.StartNew(
+        // More callers than room, so that some wait; now and then one is cancelled, which ends no other.
+        var calls = new CancellationTokenSource[2 * threads + 1];
+        int cancelled = 0;
+        var guests = Enumerable.Range(0, calls.Length).Select(caller => Task.Factory.StartNew(
             () =>
             {
-                for (int round = 0; round < 8; round++)
-                    Assert.Equal(expected[(caller + round) % 4], encoder.EncodeAsGuest(studies[(caller + round) % 4])); // more callers than room: some wait
+                for (int round = 0; round < 10 || Volatile.Read(ref cancelled) == 0; round++)
+                {
+                    var call = calls[caller] = new CancellationTokenSource();
+                    try
+                    {
+                        Assert.Equal(expected[(caller + round) % 4], encoder.EncodeAsGuest(studies[(caller + round) % 4], call.Token));
+                    }
+                    catch (OperationCanceledException) when (call.IsCancellationRequested)
+                    {
+                        Interlocked.Increment(ref cancelled);
+                    }
+                }
             },
             CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)).ToList();
+        var random = new Random(slices);
         while (!guests.TrueForAll(guest => guest.IsCompleted))
         {
             Assert.Equal(expected[0], encoder.Encode(studies[0]));
+            calls[random.Next(calls.Length)]?.Cancel();
             Assert.Equal(expected[1], alone.Encode(studies[1]));
         }
         await Task.WhenAll(guests);
-        Assert.Throws<OperationCanceledException>(() => encoder.EncodeAsGuest(studies[0], new CancellationToken(canceled: true)));
         Assert.Throws<ArgumentException>(() => encoder.EncodeAsGuest(studies[0].AsSpan(1)));
-        Assert.Equal(expected[0], encoder.EncodeAsGuest(studies[0])); // those two left their lanes
+        // All have left their lanes: there is room for as many as before.
+        using var all = new Barrier(threads);
+        await Task.WhenAll(Enumerable.Range(0, threads).Select(_ => Task.Factory.StartNew(
+            () =>
+            {
+                using var lane = device.EnterLane(CancellationToken.None);
+                Assert.True(all.SignalAndWait(TimeSpan.FromSeconds(30)));
+            },
+            CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)));
     }
 
     [Theory]

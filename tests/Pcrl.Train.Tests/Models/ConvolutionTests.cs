@@ -12,6 +12,9 @@ public sealed class ConvolutionTests
     [InlineData(4)]
     [InlineData(7)]
     [InlineData(8)]
+    [InlineData(9)]
+    [InlineData(12)]
+    [InlineData(15)]
     public void A_strided_convolution_of_single_pixels_and_its_gradients_are_right_for_few_channels(int inputs)
     {
         using var scope = NewDisposeScope();
