@@ -48,8 +48,6 @@ internal static class StudyBench
 
     private sealed class Run(IReadOnlyList<string> paths, string bundle, string deviceName, ReporterOptions options, SamplingOptions sampling)
     {
-        private TimeSpan _processor;
-
         public async Task OnceAsync(CancellationToken cancellation)
         {
             var reading = Task.Run(() => Reporter.Read(paths[0], cancellation), cancellation);
@@ -64,7 +62,7 @@ internal static class StudyBench
             using var reporter = Reporter.Open(bundle, options, cancellation);
             await WriteAsync(reporter, paths[0], cancellation); // warms up
             var reports = new List<(Report Report, double Total)>();
-            _processor = Environment.CpuUsage.TotalTime;
+            var begun = Environment.CpuUsage.TotalTime; // of processors; what threads wait awake is in it
             for (int round = 0; round < rounds; round++)
             {
                 foreach (string path in paths)
@@ -75,12 +73,14 @@ internal static class StudyBench
                 }
             }
             // The same work at once and one after another.
-            double apart = reports.Sum(r => r.Total) / 60_000, perMinute = reports.Count / apart, processorMs = ProcessorMs(reports.Count);
+            double apart = reports.Sum(r => r.Total) / 60_000, perMinute = reports.Count / apart;
+            var between = Environment.CpuUsage.TotalTime;
             var together = Stopwatch.StartNew();
             int written = 0;
             await foreach (var outcome in ReportBatch.WriteAsync(reporter, Enumerable.Repeat(paths, rounds).SelectMany(p => p), WindowChoice.Brain, sampling, cancellation))
                 written += outcome.Report is null ? 0 : 1;
-            double perMinuteTogether = written / together.Elapsed.TotalMinutes, processorMsTogether = ProcessorMs(written);
+            double perMinuteTogether = written / together.Elapsed.TotalMinutes;
+            double processorMs = (between - begun).TotalMilliseconds / reports.Count, processorMsTogether = (Environment.CpuUsage.TotalTime - between).TotalMilliseconds / written;
             // What the threads could write, at this processor time, if none of them ever slept.
             double mostPerMinute = reporter.Threads * 60_000 / processorMsTogether;
             long peak = ProcessMemory.Peak();
@@ -123,14 +123,6 @@ internal static class StudyBench
             Console.WriteLine($"Peak memory: {peak >> 20} MiB");
             if (soaked is not null)
                 Console.WriteLine($"\nSoak: {soaked.Reports} reports; ended by {string.Join(", ", soaked.Stops.Select(s => $"{s.Key}: {s.Value}"))}; resident MiB after each tenth: {string.Join(" ", soaked.ResidentMib)}");
-        }
-
-        /// <summary>Processor time of each of so many studies, since this was asked last; what threads wait awake is in it.</summary>
-        private double ProcessorMs(int studies)
-        {
-            var (before, now) = (_processor, Environment.CpuUsage.TotalTime);
-            _processor = now;
-            return (now - before).TotalMilliseconds / studies;
         }
 
         private async Task<Soak> SoakAsync(Reporter reporter, int count, CancellationToken cancellation)

@@ -66,7 +66,7 @@ internal static unsafe class QuantisedRows
         float most = 0;
         for (int lane = 0; lane < Vector256<float>.Count; lane++)
             most = largest[lane] > most ? largest[lane] : most;
-        if (most == 0)
+        if (float.IsInfinity(127 / most)) // 0, or below 4e-37 and as good as that
         {
             new Span<byte>(to, BlockBytes).Clear();
             return;
@@ -75,11 +75,6 @@ internal static unsafe class QuantisedRows
         while (Math.Abs(x[at]) != most)
             at++;
         float inverse = -127f / x[at];
-        if (float.IsInfinity(inverse)) // as good as zeros: below 4e-37
-        {
-            new Span<byte>(to, BlockBytes).Clear();
-            return;
-        }
         short* sums16 = (short*)(to + SumsOf16), sums32 = (short*)(to + SumsOf32);
         for (int i = 0; i < Block; i += 16)
         {

@@ -10,7 +10,7 @@ internal sealed class DeviceEncoder : IDisposable
 {
     private readonly Lock _oneAtATime = new();
     private readonly Func<Device, VisualEncoder> _load;
-    private volatile VisualEncoder _encoder;
+    private VisualEncoder _encoder;
 
     private DeviceEncoder(Device device, Func<Device, VisualEncoder> load)
     {
@@ -33,9 +33,8 @@ internal sealed class DeviceEncoder : IDisposable
     /// <summary>As <see cref="VisualEncoder.Guests"/>.</summary>
     public int Guests => _encoder.Guests;
 
-    /// <summary>As <see cref="VisualEncoder.EncodeAsGuest"/> where there is room for guests, else as <see cref="Encode"/>.</summary>
-    public float[] EncodeAsGuest(ReadOnlySpan<float> slices, CancellationToken cancellation = default) =>
-        _encoder is { Guests: > 0 } onCpu ? onCpu.EncodeAsGuest(slices, cancellation) : Encode(slices, cancellation); // what has guests is never replaced
+    /// <summary>As <see cref="VisualEncoder.EncodeAsGuest"/>.</summary>
+    public float[] EncodeAsGuest(ReadOnlySpan<float> slices, CancellationToken cancellation = default) => _encoder.EncodeAsGuest(slices, cancellation); // what has guests is never replaced
 
     /// <summary>As <see cref="VisualEncoder.Encode(ReadOnlySpan{float}, CancellationToken)"/>.</summary>
     public float[] Encode(ReadOnlySpan<float> slices, CancellationToken cancellation = default)

@@ -17,7 +17,6 @@ public sealed unsafe class VisualTrunk : IDisposable
     private readonly Tensor[]? _grey; // for each lane [chunk, S, S, 1], unless in colour
     private readonly Layer? _spread; // from there to the input
     private readonly Tensor[] _input; // for each lane [chunk, S, S, 2 or 3]
-    private readonly Tensor[] _grid, _pooled; // for each study on its way
     private readonly float*[] _studies; // those on their way
 
     /// <param name="config">Dimensions.</param>
@@ -46,10 +45,10 @@ public sealed unsafe class VisualTrunk : IDisposable
         _network = new Network(device, colour ? weights : Read, passage, Load);
         var features = Build(_network, config, Network.BindLanes(_input));
         _studies = new float*[passage.Studies];
-        _grid = Studies(new Shape(slices, config.Grid, config.Grid, features.Shape.C));
-        _pooled = Studies(new Shape(slices, 1, 1, features.Shape.C));
-        _network.Add(new AdaptiveAvgPool2d(config.Grid), features, into: _network.BindStudies(_grid));
-        _network.Add(new AdaptiveAvgPool2d(1), features, into: _network.BindStudies(_pooled));
+        Grids = Studies(new Shape(slices, config.Grid, config.Grid, features.Shape.C));
+        Pools = Studies(new Shape(slices, 1, 1, features.Shape.C));
+        _network.Add(new AdaptiveAvgPool2d(config.Grid), features, into: _network.BindStudies(Grids));
+        _network.Add(new AdaptiveAvgPool2d(1), features, into: _network.BindStudies(Pools));
         _network.Allocate();
 
         Tensor[] Lanes(Shape shape) => [.. Enumerable.Range(0, passage.AllLanes).Select(_ => device.NewTensor(shape))];
@@ -65,16 +64,16 @@ public sealed unsafe class VisualTrunk : IDisposable
     public int Slices { get; }
 
     /// <summary>G of the last run that had all threads: [slices, Grid, Grid, C].</summary>
-    public Tensor Grid => _grid[0];
+    public Tensor Grid => Grids[0];
 
     /// <summary>P of the last run that had all threads: [slices, 1, 1, C].</summary>
-    public Tensor Pooled => _pooled[0];
+    public Tensor Pooled => Pools[0];
 
     /// <summary>G of each study on its way.</summary>
-    internal Tensor[] Grids => _grid;
+    internal Tensor[] Grids { get; }
 
     /// <summary>P of each study on its way.</summary>
-    internal Tensor[] Pools => _pooled;
+    internal Tensor[] Pools { get; }
 
     /// <summary>The layers; idle once all runs have ended.</summary>
     internal Network Network => _network;
@@ -109,7 +108,7 @@ public sealed unsafe class VisualTrunk : IDisposable
     {
         _network.Dispose();
         _spread?.Dispose();
-        foreach (var tensor in (Tensor[])[.. _input, .. _grey ?? [], .. _grid, .. _pooled])
+        foreach (var tensor in (Tensor[])[.. _input, .. _grey ?? [], .. Grids, .. Pools])
             tensor.Dispose();
     }
 
